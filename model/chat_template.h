@@ -1,0 +1,36 @@
+// How turns of a conversation are written for a model: the common families, recognised from the
+// template a model file carries.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer.h"
+
+namespace ringtide::model {
+
+enum class Role : uint8_t { System = 0, User = 1, Assistant = 2 };
+
+// Tokens around the text of a turn. Turns are written one after another: open(role), the text's own
+// tokens, close(role); generation follows open(Role::Assistant).
+class ChatTemplate {
+ public:
+  // `family`: "auto" (recognise the model's), or one of families(). Throws ModelError where auto finds
+  // none, naming the choices. Null where the family is "raw", or auto meets a model without a template.
+  static std::shared_ptr<const ChatTemplate> make(const std::string& family,
+                                                  std::string_view model_template,
+                                                  std::shared_ptr<const Tokenizer> tokenizer);
+  static std::vector<std::string> families();
+  virtual ~ChatTemplate() = default;
+
+  virtual std::string family() const = 0;
+  virtual std::vector<TokenId> begin() const = 0;  // of the whole conversation (bos, if any)
+  virtual std::vector<TokenId> open(Role role) const = 0;
+  virtual std::vector<TokenId> close(Role role) const = 0;
+  // The system prompt the model was trained with, used where the caller gives none; may be empty.
+  virtual std::string default_system() const = 0;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,98 @@
+// The engine: contexts (one per session in memory) and the passes that extend them.
+//
+// One thread drives an engine: the shard worker's. Tokens are the truth: a context can be thrown away
+// at any time and re-entered from its tokens and the lengths of its execution blocks, bit for bit.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/policy_config.h"
+#include "model/types.h"
+#include "model/unit_store.h"
+
+namespace ringtide::model {
+
+class Model;  // model/model.h
+
+using ContextId = uint64_t;
+
+struct EngineOptions {
+  int threads = 0;            // 0: one a core
+  int64_t ram_budget = 0;     // bytes of KV: windows, units in memory, representatives; 0: half of RAM
+  bool half_kv = true;        // keys and values as float16, else float32
+};
+
+struct DecodeRow {
+  ContextId context;
+  TokenId token;
+};
+
+// What a context has done and holds. Counters only grow.
+struct ContextStats {
+  int64_t tokens = 0;         // processed
+  int64_t units = 0;          // sealed
+  int64_t window_bytes = 0;
+  int64_t index_bytes = 0;    // representatives in memory
+  int64_t units_selected = 0;   // (layer, lookup, unit) triples attended to
+  int64_t reads_ram = 0;        // of them: found in memory
+  int64_t reads_store = 0;      // of them: read back from the store
+  int64_t units_recomputed = 0; // lost or corrupt, rebuilt from tokens
+};
+
+struct EngineStats {
+  int64_t ram_budget = 0;
+  int64_t ram_used = 0;       // bytes of KV in memory now, of all contexts
+  int64_t unit_cache_bytes = 0;
+  int64_t contexts = 0;
+};
+
+struct UnitUse {              // one unit that the last pass attended to
+  int64_t unit = 0;
+  int64_t layers = 0;         // in how many layers
+};
+
+// Thrown where nothing is wrong but room: opening or restoring a context would pass the budget.
+struct OutOfBudget : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // An empty context. Throws OutOfBudget; ModelError where the policy does not fit the model.
+  virtual void open(ContextId id, const PolicyConfig& policy) = 0;
+  // A context that has processed `tokens` in blocks of these lengths (they sum to tokens.size()).
+  // Stored units are used, what they do not cover is run again. `progress(done, total)` in tokens to run.
+  virtual void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
+                       std::vector<int32_t> block_lengths,
+                       const std::function<void(int64_t, int64_t)>& progress) = 0;
+  virtual void close(ContextId id) = 0;
+  virtual bool has(ContextId id) const = 0;
+
+  // Runs one execution block: it must not cross a multiple of the policy's block length.
+  virtual void prefill(ContextId id, std::span<const TokenId> tokens) = 0;
+  // Runs one token of each of several contexts, each its own block of length 1.
+  virtual void decode(std::span<const DecodeRow> rows) = 0;
+  // The next token after what has been processed; does not process it. REQUIRES: tokens > 0.
+  virtual TokenId sample(ContextId id, const SamplingParams& params) = 0;
+  // Logits after the last processed token, (vocabulary). Valid until the next call.
+  virtual std::span<const float> logits(ContextId id) = 0;
+
+  virtual ContextStats stats(ContextId id) const = 0;
+  virtual EngineStats stats() const = 0;
+  // Units of the last pass over this context, by number; empty under policies that select none.
+  virtual std::vector<UnitUse> last_used(ContextId id) const = 0;
+};
+
+// The engine of this machine's processors. `units` must outlive it.
+std::unique_ptr<Engine> make_cpu_engine(std::shared_ptr<const Model> model,
+                                        const EngineOptions& options, UnitStore& units);
+
+}  // namespace ringtide::model

@@ -1,0 +1,64 @@
+// Text to tokens and back, from the tables of a model file.
+//
+// Immutable after construction; any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/types.h"
+
+namespace ringtide::model {
+
+class GgufFile;  // model/gguf.h
+
+class Tokenizer {
+ public:
+  // Throws ModelError: tables missing or inconsistent, or a pre-tokenizer that is not supported (named,
+  // with the list of those that are).
+  static std::shared_ptr<const Tokenizer> from_gguf(const GgufFile& file);
+  virtual ~Tokenizer() = default;
+
+  // Tokens of a text in which nothing is special: "<|im_end|>" is eleven characters, not an order.
+  // Invalid UTF-8 is tokenised byte by byte and survives the round trip.
+  virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+
+  // The tokens that are certain whatever text follows, and how many bytes they cover. The rest is
+  // the tail the caller keeps and passes again with what follows. Concatenating the results over any
+  // cutting of a text, and encode() of the last tail, gives encode(text). The tail is bounded.
+  struct Stable {
+    std::vector<TokenId> tokens;
+    size_t bytes = 0;
+  };
+  virtual Stable encode_stable(std::string_view text) const = 0;
+
+  // Bytes of a token; empty for special ones.
+  virtual std::string_view bytes(TokenId token) const = 0;
+  // The name of a special token, as "<|im_end|>"; its id by name, or -1.
+  virtual std::string_view name(TokenId token) const = 0;
+  virtual TokenId special(std::string_view name) const = 0;
+
+  virtual int32_t size() const = 0;
+  virtual TokenId bos() const = 0;          // -1: none
+  virtual bool adds_bos() const = 0;        // a sequence starts with bos
+  virtual bool ends_generation(TokenId token) const = 0;  // eos, end of turn
+};
+
+// Turns tokens into text that can be shown at once: a character whose bytes are spread over tokens
+// comes out whole, when its last byte is there.
+class Detokenizer {
+ public:
+  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer);
+  std::string push(TokenId token);
+  // What is held, when no token follows; incomplete characters become U+FFFD.
+  std::string finish();
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::string held_;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,56 @@
+// Where sealed units go when they leave memory, as the engine sees it.
+//
+// Implemented by actors over the database, and by tests in memory. All calls may come from any thread.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace ringtide::model {
+
+// 128-bit hash of the model's fingerprint, the policy's layout and the whole token prefix with its
+// execution blocks up to the moment of sealing: equal keys mean equal bytes.
+struct UnitKey {
+  uint64_t hi = 0, lo = 0;
+  auto operator<=>(const UnitKey&) const = default;
+};
+
+// A sealed unit. Immutable once handed over.
+struct SealedUnit {
+  UnitKey key;
+  int64_t number = 0;  // its place in the session: tokens [number * unit, (number + 1) * unit)
+  // Part l < layers is the payload of layer l: K then V, (kv_heads, unit, head_dim) each, K before
+  // RoPE. Part `layers` holds the representatives of every layer, (layers, heads, head_dim) float32,
+  // and is empty under policies that keep none.
+  std::vector<std::span<const std::byte>> parts;
+  std::shared_ptr<const void> owner;  // keeps the parts' memory
+};
+
+enum class ReadOutcome : uint8_t { Ok, Absent, Corrupt };
+
+struct PartRead {
+  UnitKey key;
+  uint32_t part = 0;
+  std::span<std::byte> into;  // exactly the part's size
+  ReadOutcome outcome = ReadOutcome::Absent;
+};
+
+class UnitStore {
+ public:
+  virtual ~UnitStore() = default;
+  // Takes a unit of session `owner` to keep, write-behind: readable at once, durable later. Blocks
+  // while too much waits to be written. A key that is there already gains an owner, nothing more.
+  virtual void put(uint64_t owner, SealedUnit unit) = 0;
+  // Fills every read whose bytes are there and match their checksum, in parallel where that pays.
+  // What is absent or corrupt is said in its outcome; a corrupt unit is dropped, so that a later put
+  // replaces it.
+  virtual void read(std::span<PartRead> reads) = 0;
+  virtual bool contains(const UnitKey& key) = 0;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,114 @@
+// The database of one daemon: session logs, sealed units, their index. RocksDB behind it; bytes on
+// disk in FORMAT.md.
+//
+// Any thread may call anything. Writes of one session come from one caller at a time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "storage/records.h"
+#include "storage/status.h"
+
+namespace ringtide::storage {
+
+using SessionId = uint64_t;  // never reused in a store
+
+struct ContentKey {
+  uint64_t hi = 0, lo = 0;
+  auto operator<=>(const ContentKey&) const = default;
+};
+
+struct SessionEntry {
+  SessionId id = 0;
+  std::string name;
+  int64_t created_ms = 0;  // Unix time
+};
+
+struct LogWrite {
+  SessionId session = 0;
+  uint64_t sequence = 0;  // of the record in its session, from 0, without gaps
+  LogRecord record;
+};
+
+struct UnitWrite {
+  SessionId owner = 0;
+  ContentKey key;
+  int64_t number = 0;  // unit's place in the owner's sequence
+  std::vector<std::span<const std::byte>> parts;
+};
+
+enum class ReadOutcome : uint8_t { Ok, Absent, Corrupt };
+
+struct PartRead {
+  ContentKey key;
+  uint32_t part = 0;
+  std::span<std::byte> into;  // Corrupt if the stored part has another size
+  ReadOutcome outcome = ReadOutcome::Absent;
+};
+
+struct SessionSize {
+  int64_t units = 0;
+  int64_t unit_bytes = 0;
+  int64_t log_bytes = 0;
+};
+
+struct StoreStats {
+  int64_t sessions = 0;
+  int64_t units = 0;
+  int64_t unit_bytes = 0;
+  int64_t corrupt_parts = 0;  // since open
+  int64_t syncs = 0;          // since open
+};
+
+struct StoreOptions {
+  bool create = true;
+  bool read_only = false;
+  // Units belong to a model and layout: units under another fingerprint are never returned.
+  std::string fingerprint;
+  int read_threads = 2;
+};
+
+class Store {
+ public:
+  // Busy: another process has it open. Newer: a later format. ReadOnly / NoSpace / Failed as found.
+  static Result<std::unique_ptr<Store>> open(const std::string& path, const StoreOptions& options);
+  virtual ~Store() = default;
+
+  // -- sessions ----
+  // The entry and the first record become durable together. Exists: the name is taken.
+  virtual Result<SessionEntry> create(const std::string& name, const Opened& opened) = 0;
+  virtual Result<SessionEntry> find(const std::string& name) = 0;
+  virtual Result<SessionEntry> find(SessionId id) = 0;
+  virtual Result<std::vector<SessionEntry>> list() = 0;
+  // Removes the session, its log, and the units no other session owns.
+  virtual Status remove(SessionId id) = 0;
+  virtual Result<SessionSize> size(SessionId id) = 0;
+
+  // -- log ----
+  // All of them become durable, or none: one group, one sync. On return they are on disk.
+  virtual Status append(std::span<const LogWrite> writes) = 0;
+  // Calls `visit` with each record from sequence 0 on. Stops at the first that is corrupt or missing
+  // and says so; `visit` returning false stops without an error.
+  virtual Status replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit) = 0;
+
+  // -- units ----
+  // Written without sync; the index entry becomes visible only after the payload can be read back. A
+  // key that exists gains an owner only.
+  virtual Status put(std::span<const UnitWrite> units) = 0;
+  virtual bool contains(const ContentKey& key) = 0;
+  // Verifies each part's checksum. A corrupt unit is counted and dropped from the index.
+  virtual void read(std::span<PartRead> reads) = 0;
+  // Everything put so far is on disk when this returns.
+  virtual Status flush() = 0;
+
+  virtual StoreStats stats() = 0;
+};
+
+}  // namespace ringtide::storage
