@@ -1,0 +1,50 @@
+// The whole service in one process: actors wired together behind protocol's Service.
+//
+// The only door into this room for mains and end-to-end tests.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "protocol/service.h"
+
+namespace ringtide::model {
+class Engine;
+class Model;
+class UnitStore;
+}  // namespace ringtide::model
+namespace ringtide::storage {
+class Store;
+}
+
+namespace ringtide::actors {
+
+struct SystemOptions {
+  std::shared_ptr<const model::Model> model;   // tokenizer, template, names; weights for the engine
+  std::unique_ptr<storage::Store> store;
+  // Makes the engine on its worker's thread; called again if the worker has died.
+  std::function<std::unique_ptr<model::Engine>(model::UnitStore&)> make_engine;
+  std::string version, store_path;
+  protocol::Policy default_policy;             // what an open that names none gets
+  int threads = 1;                             // of the engine, to report
+  int max_sessions = 256;                      // open at once
+  int64_t max_queued_bytes = 8 << 20;          // appended text a session holds before it pushes back
+};
+
+class System {
+ public:
+  explicit System(SystemOptions options);
+  ~System();  // stops if stop() was not called
+  // Valid until stop(). Any thread.
+  protocol::Service& service();
+  // Refuses new work, lets what is acknowledged reach the disk, ends the actors. Blocks.
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ringtide::actors
