@@ -40,7 +40,9 @@ storage::Appended compose_append(const Writing& w, const TurnState& state, std::
   storage::Appended record;
   if (!state.begun) add_beginning(w, record.tokens);
   if (w.chat && !state.user_turn) {
-    add(record.tokens, w.chat->open(model::Role::User));
+    const bool after_system = !state.begun && !w.system.empty();
+    add(record.tokens, after_system ? w.chat->open_after_system(model::Role::User)
+                                    : w.chat->open(model::Role::User));
     record.opens_turn = 1;
   }
   const model::Tokenizer::Stable stable = w.tokenizer.encode_stable(state.tail + text);

@@ -71,24 +71,16 @@ std::string SessionLog::apply(LogRecord record) {
     began_ = std::move(*r);
   } else if (auto* r = std::get_if<Generated>(&record)) {
     tokens_.insert(tokens_.end(), r->tokens.begin(), r->tokens.end());
-    for (size_t i = 0; i < r->tokens.size(); ++i) {
-      plan_->token();
-      take_blocks();
-    }
+    for (size_t i = 0; i < r->tokens.size(); ++i) plan_->token();
   } else if (auto* r = std::get_if<Ended>(&record)) {
     extend(r->tokens);
   }
-  take_blocks();
   return "";
 }
 
 void SessionLog::extend(const std::vector<int32_t>& tokens) {
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   plan_->append(static_cast<int64_t>(tokens.size()));
-}
-
-void SessionLog::take_blocks() {
-  while (const int32_t length = plan_->next()) plan_->taken(length);
 }
 
 }  // namespace ringtide::actors

@@ -33,13 +33,12 @@ class SessionLog {
   const storage::Began& began() const { return began_; }
 
   const std::vector<model::TokenId>& tokens() const { return tokens_; }
-  // Lengths of the blocks that may run by now, in order. Tokens beyond their sum wait for company.
+  // Lengths of the blocks, in order. Tokens beyond their sum wait for company.
   const std::vector<int32_t>& blocks() const { return plan_->lengths(); }
-  int64_t runnable() const { return plan_->processed(); }
+  int64_t runnable() const { return plan_->planned(); }
 
  private:
   void extend(const std::vector<int32_t>& tokens);
-  void take_blocks();
 
   storage::Opened opening_;
   storage::Began began_;
