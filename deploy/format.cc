@@ -34,7 +34,8 @@ std::string show_count(int64_t count) {
   for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) {
     digits.insert(static_cast<size_t>(at), ",");
   }
-  return count < 0 ? "-" + digits : digits;
+  if (count < 0) digits.insert(0, 1, '-');
+  return digits;
 }
 
 std::string show_seconds(double seconds) {

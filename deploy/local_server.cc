@@ -57,8 +57,9 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   actors::SystemOptions system;
   system.model = load_model(options, facts);
   // Units of one layout are bytes of another: the fingerprint keeps them apart.
-  system.store = open_store(
-      options.store, {.create = true, .fingerprint = facts.fingerprint + "-" + options.kv_type});
+  storage::StoreOptions store;
+  store.fingerprint = facts.fingerprint + "-" + options.kv_type;
+  system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   const model::EngineOptions engine{.threads = facts.threads,
                                     .ram_budget = facts.ram_budget,

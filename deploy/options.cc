@@ -104,6 +104,10 @@ void add_session_options(CLI::App* app, SessionOptions& options) {
   options.system_flag = add_setting(app, "--system", options.system,
                                     "System prompt of a new session (default: the model's own)")
                             ->option_text("TEXT");
+  auto* only_new =
+      add_switch(app, "--new", options.only_new, "Refuse to resume: the session must be new");
+  add_switch(app, "--existing", options.only_existing, "Refuse to make: the session must exist")
+      ->excludes(only_new);
   add_policy_options(app, options.policy);
 }
 
@@ -155,6 +159,8 @@ void add_sampling_options(CLI::App* app, protocol::GenerateParams& params) {
 protocol::OpenRequest open_request(const SessionOptions& options) {
   protocol::OpenRequest request;
   request.name = options.name;
+  request.must_create = options.only_new;
+  request.must_exist = options.only_existing;
   request.policy = options.policy;
   request.template_family = options.template_family;
   if (options.system_flag != nullptr && options.system_flag->count() > 0) {

@@ -38,6 +38,7 @@ struct SessionOptions {
   std::string template_family = "auto";
   std::string system;
   const CLI::Option* system_flag = nullptr;  // given at all: an empty prompt is a choice too
+  bool only_new = false, only_existing = false;
 };
 
 std::string environment_name(const std::string& flag);  // "--max-tokens" -> "RINGTIDE_MAX_TOKENS"

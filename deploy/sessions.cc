@@ -30,7 +30,10 @@ std::unique_ptr<protocol::Client> connect_to(const std::string& address) {
 }
 
 std::unique_ptr<storage::Store> open_existing(const SessionsOptions& options, bool read_only) {
-  return open_store(options.target.server.store, {.create = false, .read_only = read_only});
+  storage::StoreOptions how;
+  how.create = false;
+  how.read_only = read_only;
+  return open_store(options.target.server.store, how);
 }
 
 storage::SessionEntry find(storage::Store& store, const std::string& name) {
