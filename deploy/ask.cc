@@ -43,10 +43,10 @@ void append(const AskOptions& options, Conversation& c, TextSource& source, Prog
   if (source.total_bytes() > 0) progress.start("sending", "bytes", source.total_bytes());
   const uint64_t after = c.session->append(
       [&] { return source.next(); }, offset,
-      [&](uint64_t acknowledged) {
-        progress.update(static_cast<int64_t>(acknowledged - c.opened.appended_bytes),
-                        source.total_bytes());
-        if (options.json) print_line({{"event", "acknowledged"}, {"offset", acknowledged}});
+      [&](uint64_t durable) {
+        progress.update(static_cast<int64_t>(durable), source.total_bytes());
+        if (!options.json) return;
+        print_line({{"event", "acknowledged"}, {"offset", c.opened.appended_bytes + durable}});
       });
   progress.stop();
   if (options.json) print_line({{"event", "appended"}, {"offset", after}});
