@@ -6,16 +6,16 @@ doubled, and the greedy continuation is the same.
 """
 
 import argparse
+import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-from harness import Daemon, SMALL_POLICY, environment, make_model, spawn
-import json
-import subprocess
+from harness import (BINARY, NOT_FOUND, SMALL_POLICY, Daemon, environment, make_model, spawn)
 
 RAW = ["--template", "raw", "--temperature", "0"]
 SESSION = "crash"
@@ -69,9 +69,9 @@ def tokens_in(events):
 
 
 def show(daemon):
-    out = subprocess.run([os.environ.get("RINGTIDE_BINARY", "build/ringtide"), "sessions", "show", SESSION, "--json",
-                          *daemon.connect], env=environment(), capture_output=True)
-    if out.returncode == 4:
+    out = subprocess.run([BINARY, "sessions", "show", SESSION, "--json", *daemon.connect],
+                         env=environment(), capture_output=True)
+    if out.returncode == NOT_FOUND:
         return {"tokens": 0, "appended_bytes": 0}
     if out.returncode != 0:
         raise ConnectionError(out.stderr.decode())
@@ -101,13 +101,21 @@ class Killer:
 
     def __init__(self, daemon, delay):
         self.daemon = daemon
-        self.timer = threading.Timer(delay, daemon.process.kill)
+        self.fired = False
+        self.timer = threading.Timer(delay, self.fire)
         self.timer.start()
 
+    def fire(self):
+        self.fired = True
+        self.daemon.process.kill()
+
     def finish(self):
+        """Whether the daemon was killed; if not, it will not be."""
         self.timer.cancel()
         self.timer.join()
-        return self.daemon.process.poll() is not None
+        if self.fired:
+            self.daemon.process.wait()
+        return self.fired
 
 
 class CrashRun:
