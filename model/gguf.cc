@@ -451,6 +451,11 @@ const GgufTensor* GgufFile::tensor(std::string_view name) const {
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
 }
 
+void GgufFile::forget_pages() const {
+  if (mapping_ == nullptr) return;
+  ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
+}
+
 void GgufFile::fail(const std::string& what) const { throw ModelError(name_ + ": " + what); }
 
 void GgufFile::missing(std::string_view key) const {

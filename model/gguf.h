@@ -100,6 +100,10 @@ class GgufFile {
     return *std::move(value);
   }
 
+  // Lets the system take back the memory of a mapped file's pages; they are read again when
+  // touched.
+  void forget_pages() const;
+
   // Throws ModelError "NAME: what".
   [[noreturn]] void fail(const std::string& what) const;
 
