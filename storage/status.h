@@ -11,12 +11,12 @@ enum class Code : unsigned char {
   Ok,
   NotFound,
   Exists,
-  Corrupt,      // bytes that do not match their checksum or format
-  Newer,        // written by a later format version
+  Corrupt,  // bytes that do not match their checksum or format
+  Newer,    // written by a later format version
   ReadOnly,
   NoSpace,
-  Busy,         // another process holds the store
-  Failed,       // anything else the system or the database says
+  Busy,    // another process holds the store
+  Failed,  // anything else the system or the database says
 };
 
 class [[nodiscard]] Status {
