@@ -6,8 +6,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "model/gguf.h"
 #include "model/jinja_text.h"
 #include "tests/model/text_fixture.h"
+#include "tests/support/default_model.h"
 
 namespace ringtide::model {
 namespace {
@@ -81,9 +83,9 @@ TEST(ChatTemplate, WritesWhatTheTemplatesWrite) {
 }
 
 TEST(ChatTemplate, GivesTheTokensOfTheDefaultModelsTemplate) {
-  const auto path = test_model_path();
-  if (!path) GTEST_SKIP() << "no model: set RINGTIDE_TEST_MODEL to the default model's file";
-  const GgufFile file = GgufFile::open(*path);
+  const std::string path = testing::default_model_path();
+  if (path.empty()) GTEST_SKIP() << testing::kNoDefaultModel;
+  const GgufFile file = GgufFile::open(path);
   const auto tokenizer = Tokenizer::from_gguf(file);
   const auto text = file.require<std::string_view>("tokenizer.chat_template");
   const auto chat = ChatTemplate::make("auto", text, tokenizer);

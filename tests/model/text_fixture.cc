@@ -1,8 +1,6 @@
 #include "tests/model/text_fixture.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 
 namespace ringtide::model {
 
@@ -39,19 +37,6 @@ SmallVocabulary::SmallVocabulary(std::vector<std::string> merge_list,
 std::shared_ptr<const Tokenizer> SmallVocabulary::make(std::string_view pre) {
   tables.pre = pre;
   return make_tokenizer(tables);
-}
-
-std::optional<std::string> test_model_path() {
-  if (const char* path = std::getenv("RINGTIDE_TEST_MODEL")) return path;
-  std::filesystem::path cache;
-  if (const char* root = std::getenv("XDG_CACHE_HOME")) {
-    cache = root;
-  } else if (const char* home = std::getenv("HOME")) {
-    cache = std::filesystem::path(home) / ".cache";
-  }
-  cache /= "ringtide/SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!std::filesystem::exists(cache)) return std::nullopt;
-  return cache.string();
 }
 
 std::string nasty_text(std::mt19937_64& random, size_t parts) {

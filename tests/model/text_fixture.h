@@ -1,15 +1,13 @@
-// Vocabularies for the tests of text: a small one made here, and the default model's.
+// What the tests of text share: a small vocabulary, and texts that are hard to split.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/byte_alphabet.h"
-#include "model/gguf.h"
 #include "model/tokenizer.h"
 #include "model/tokenizer_tables.h"
 
@@ -31,10 +29,6 @@ struct SmallVocabulary {
   std::vector<std::string> merges;
   TokenizerTables tables;
 };
-
-// The file named by RINGTIDE_TEST_MODEL, or the cached default model; nothing where neither is
-// there.
-std::optional<std::string> test_model_path();
 
 // Bytes from an alphabet that pre-tokenizers find hard: runs of spaces and newlines, contractions,
 // digits, combining marks, scripts without spaces, emoji, broken UTF-8, names of special tokens.

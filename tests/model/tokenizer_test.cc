@@ -7,10 +7,13 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <optional>
 #include <thread>
 
+#include "model/gguf.h"
 #include "model/pre_tokenizer.h"
 #include "tests/model/text_fixture.h"
+#include "tests/support/default_model.h"
 
 namespace ringtide::model {
 namespace {
@@ -339,9 +342,9 @@ TEST(Tokenizer, ThreadsShareOne) {
 class DefaultModel : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto path = test_model_path();
-    if (!path) GTEST_SKIP() << "no model: set RINGTIDE_TEST_MODEL to the default model's file";
-    file_.emplace(GgufFile::open(*path));
+    const std::string path = testing::default_model_path();
+    if (path.empty()) GTEST_SKIP() << testing::kNoDefaultModel;
+    file_.emplace(GgufFile::open(path));
     tables_ = read_tokenizer_tables(*file_);
   }
   std::optional<GgufFile> file_;
