@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include "storage/database_log.h"
+
 namespace ringtide::storage {
 namespace {
 
@@ -22,16 +24,11 @@ bool not_writable(const std::string& path) {
   return ::access(path.c_str(), W_OK) != 0 && (errno == EROFS || errno == EACCES);
 }
 
-// Failures after which a database refuses writes until told to go on.
-bool may_be_over(const rocksdb::Status& status) {
-  return status.IsIOError() || status.IsNoSpace() || status.IsIncomplete() || status.IsBusy() ||
-         status.IsShutdownInProgress();
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, DatabaseOptions options) {
   std::unique_ptr<Database> database(new Database(path, options.read_only));
+  if (!options.read_only) options.db.info_log = std::make_shared<DatabaseLog>(path + ".log");
   options.db.create_if_missing = options.create && !options.read_only;
   options.db.create_missing_column_families = options.db.create_if_missing;
   rocksdb::DB* db = nullptr;
@@ -66,17 +63,12 @@ Status Database::refuse_write() const {
 
 Status Database::write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch& batch) {
   if (read_only_) return refuse_write();
-  rocksdb::Status status = db_->Write(options, &batch);
-  if (may_be_over(status) && db_->Resume().ok()) status = db_->Write(options, &batch);
-  return translate(status, "write to");
+  return translate(db_->Write(options, &batch), "write to");
 }
 
 Status Database::flush() {
   if (read_only_) return refuse_write();
-  rocksdb::Status status = db_->Flush(rocksdb::FlushOptions(), families_);
-  if (may_be_over(status) && db_->Resume().ok())
-    status = db_->Flush(rocksdb::FlushOptions(), families_);
-  return translate(status, "flush");
+  return translate(db_->Flush(rocksdb::FlushOptions(), families_), "flush");
 }
 
 Status Database::get(size_t family, std::string_view key, std::string& value) {

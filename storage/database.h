@@ -35,8 +35,9 @@ class Database {
   rocksdb::ColumnFamilyHandle* family(size_t i) { return families_[i]; }
   bool read_only() const { return read_only_; }
 
-  // Writes all or nothing. After a failed write (a full disk) the database refuses more; each call
-  // tries first whether it can go on again.
+  // Writes all or nothing. After a failed write (a full disk) the database refuses more until it
+  // has seen, in a thread of its own that looks every few seconds, that there is room again. Asking
+  // it at once (DB::Resume) is not safe: on a disk that is still full it waits for ever.
   Status write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch& batch);
   // What was written without a log is on disk, in all families alike.
   Status flush();

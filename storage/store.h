@@ -92,7 +92,9 @@ class Store {
   virtual Result<SessionSize> size(SessionId id) = 0;
 
   // -- log ----
-  // All of them become durable, or none: one group, one sync. On return they are on disk.
+  // All of them become durable, or none: one group, one sync. On return they are on disk. NoSpace:
+  // refused until some seconds after there is room again; reading goes on. What became of a group
+  // that failed is known after the next open: it is there whole or not at all.
   virtual Status append(std::span<const LogWrite> writes) = 0;
   // Calls `visit` with each record from sequence 0 on. Stops at the first that is corrupt or
   // missing and says so; `visit` returning false stops without an error.

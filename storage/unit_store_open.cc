@@ -26,8 +26,6 @@ DatabaseOptions database_options(const std::string& path, const StoreOptions& op
   made.read_only = options.read_only;
   made.db.max_background_jobs = 4;
   made.db.max_open_files = 1024;
-  made.db.keep_log_file_num = 2;
-  made.db.max_log_file_size = 4 << 20;
   // Index and payload have no log; they reach the disk together.
   made.db.atomic_flush = true;
   made.db.use_direct_io_for_flush_and_compaction =
