@@ -26,16 +26,17 @@ struct ClientError : std::runtime_error {
 class ClientSession {
  public:
   virtual ~ClientSession() = default;
-  // Streams `next` (an empty string ends it) into the session, at `offset` if given. Returns the offset
-  // after the last byte once all of it is durable. `progress(acknowledged bytes)` as it goes.
+  // Streams `next` (an empty string ends it) into the session, at `offset` if given. Returns the
+  // offset after the last byte once all of it is durable. `progress(acknowledged bytes)` as it
+  // goes.
   virtual uint64_t append(const std::function<std::string()>& next, std::optional<uint64_t> offset,
                           const std::function<void(uint64_t)>& progress) = 0;
   // Streams the answer; `chunk` returning false cancels it.
   virtual GenerateResult generate(const GenerateParams& params,
                                   const std::function<bool(const TextChunk&)>& chunk) = 0;
   virtual SessionInfo info() = 0;
-  // Waits until everything appended that fills execution blocks has been run; `progress(info)` a few
-  // times a second.
+  // Waits until everything appended that fills execution blocks has been run; `progress(info)` a
+  // few times a second.
   virtual void wait_ingested(const std::function<void(const SessionInfo&)>& progress) = 0;
 };
 

@@ -18,23 +18,24 @@ namespace ringtide::protocol {
 
 enum class Code : uint8_t {
   Ok,
-  NotFound,         // no such session
-  Exists,           // the name is taken and the caller asked for a new one
-  Invalid,          // an argument is wrong
-  OffsetMismatch,   // append at an offset the session does not hold; Outcome::offset is what it holds
-  Busy,             // the session is generating, or attached elsewhere
-  Overloaded,       // a limit of the server: sessions, memory, queued bytes
-  ModelMismatch,    // the stored session was made with another model
-  StorageFull,      // nothing acknowledged is lost; writes are refused until there is room
-  Storage,          // the store failed
+  NotFound,        // no such session
+  Exists,          // the name is taken and the caller asked for a new one
+  Invalid,         // an argument is wrong
+  OffsetMismatch,  // append at an offset the session does not hold; Outcome::offset is what it
+                   // holds
+  Busy,            // the session is generating, or attached elsewhere
+  Overloaded,      // a limit of the server: sessions, memory, queued bytes
+  ModelMismatch,   // the stored session was made with another model
+  StorageFull,     // nothing acknowledged is lost; writes are refused until there is room
+  Storage,         // the store failed
   Internal,
-  Stopping,         // the server is going down; come back later, by id
+  Stopping,  // the server is going down; come back later, by id
 };
 
 struct Outcome {
   Code code = Code::Ok;
-  std::string message;   // for a person: what is wrong and what to do
-  uint64_t offset = 0;   // with OffsetMismatch
+  std::string message;  // for a person: what is wrong and what to do
+  uint64_t offset = 0;  // with OffsetMismatch
   bool ok() const { return code == Code::Ok; }
 };
 
@@ -44,17 +45,18 @@ using Reply = std::function<void(Outcome, T)>;  // T is meaningful only if the o
 // Attention policy by name and numbers; 0 or empty: the server's default.
 struct Policy {
   std::string name;  // "exact" | "streaming" | "infllm"
-  int32_t window = 0, sinks = -1, unit = 0, block = 0, select = 0, representatives = 0;  // sinks -1: default
-  std::string vote;  // "sum" | "softmax"
+  int32_t window = 0, sinks = -1, unit = 0, block = 0, select = 0,
+          representatives = 0;  // sinks -1: default
+  std::string vote;             // "sum" | "softmax"
 };
 
 struct OpenRequest {
-  std::string name;        // 1 to 200 bytes of printable UTF-8; or
-  uint64_t id = 0;         // an id of an earlier open; 0: by name
-  bool must_exist = false;  // NotFound rather than a new session
-  bool must_create = false; // Exists rather than a resumed one
-  Policy policy;           // of a new session; a resumed one keeps its own
-  std::string template_family;  // of a new session: "" or "auto", "raw", "chatml", ...
+  std::string name;                   // 1 to 200 bytes of printable UTF-8; or
+  uint64_t id = 0;                    // an id of an earlier open; 0: by name
+  bool must_exist = false;            // NotFound rather than a new session
+  bool must_create = false;           // Exists rather than a resumed one
+  Policy policy;                      // of a new session; a resumed one keeps its own
+  std::string template_family;        // of a new session: "" or "auto", "raw", "chatml", ...
   std::optional<std::string> system;  // of a new session: system prompt; absent: the model's own
 };
 
@@ -62,11 +64,11 @@ struct SessionInfo {
   std::string name;
   uint64_t id = 0;
   int64_t created_ms = 0;
-  std::string state;          // "stored" | "restoring" | "idle" | "ingesting" | "generating"
+  std::string state;  // "stored" | "restoring" | "idle" | "ingesting" | "generating"
   std::string policy;
   std::string template_family;
-  int64_t tokens = 0;         // in the log
-  int64_t processed = 0;      // of them, run through the model
+  int64_t tokens = 0;           // in the log
+  int64_t processed = 0;        // of them, run through the model
   uint64_t appended_bytes = 0;  // of text appended and acknowledged: the offset of the next append
   int64_t units = 0;
   int64_t bytes_gpu = 0, bytes_ram = 0, bytes_store = 0;
@@ -100,10 +102,10 @@ struct TextChunk {
 
 struct GenerateResult {
   FinishReason reason = FinishReason::Error;
-  int64_t prompt_tokens = 0;     // run before the first token: what waited when generation began
+  int64_t prompt_tokens = 0;  // run before the first token: what waited when generation began
   int64_t generated_tokens = 0;
-  double seconds_to_first = 0;   // from the call to the first token
-  double seconds = 0;            // from the first token to the last
+  double seconds_to_first = 0;  // from the call to the first token
+  double seconds = 0;           // from the first token to the last
   int64_t units_selected = 0, reads_ram = 0, reads_store = 0;
 };
 
@@ -135,14 +137,16 @@ class SessionHandle {
 class Service {
  public:
   virtual ~Service() = default;
-  virtual void open(const OpenRequest& request,
-                    std::function<void(Outcome, std::shared_ptr<SessionHandle>, SessionInfo,
-                                       bool created)> reply) = 0;
+  virtual void open(
+      const OpenRequest& request,
+      std::function<void(Outcome, std::shared_ptr<SessionHandle>, SessionInfo, bool created)>
+          reply) = 0;
   virtual void list(Reply<std::vector<SessionInfo>> reply) = 0;
   // By id if not 0, else by name; of a session that need not be open.
   virtual void info(const std::string& name, uint64_t id, Reply<SessionInfo> reply) = 0;
   virtual void remove(const std::string& name, uint64_t id, std::function<void(Outcome)> reply) = 0;
-  virtual void tokenize(std::string text, Reply<std::vector<std::pair<int32_t, std::string>>> reply) = 0;
+  virtual void tokenize(std::string text,
+                        Reply<std::vector<std::pair<int32_t, std::string>>> reply) = 0;
   virtual void server(Reply<ServerInfo> reply) = 0;
 };
 

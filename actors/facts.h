@@ -1,0 +1,27 @@
+// What is constant for the life of the process and known to every actor.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "model/tokenizer.h"
+#include "protocol/service.h"
+
+namespace ringtide::actors {
+
+struct Facts {
+  std::shared_ptr<const model::Tokenizer> tokenizer;
+  std::string chat_template;  // the model's own
+  std::string model, fingerprint, version, store_path;
+  int64_t trained_context = 0;
+  int64_t weight_bytes = 0;
+  int32_t threads = 1;
+  protocol::Policy default_policy;
+  size_t max_sessions = 256;
+  size_t max_queued_bytes = 8 << 20;
+};
+
+using FactsPtr = std::shared_ptr<const Facts>;
+
+}  // namespace ringtide::actors

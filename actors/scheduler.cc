@@ -1,0 +1,185 @@
+#include "actors/scheduler.h"
+
+#include <spdlog/spdlog.h>
+
+#include <caf/all.hpp>
+#include <utility>
+
+namespace ringtide::actors {
+
+// -- sessions ----
+
+void SchedulerState::enter(Enter& m) {
+  const SessionId id = m.id;
+  drop(id);
+  self->monitor(m.from);
+  clients.insert_or_assign(id, Client{std::move(m), {}, {}});
+  batching.enter(id);
+  pump();
+}
+
+void SchedulerState::hand_block(HandBlock& m) {
+  Client* client = find(m.id, m.epoch);
+  if (!client || !batching.present(m.id)) return;
+  client->blocks.push_back(std::move(m.tokens));
+  batching.block(m.id);
+  pump();
+}
+
+void SchedulerState::start_row(StartRow& m) {
+  Client* client = find(m.id, m.epoch);
+  if (!client || !batching.present(m.id)) return;
+  const SessionId id = m.id;
+  const uint64_t row = m.row;
+  client->row = std::move(m);
+  batching.start_row(id, row);
+  pump();
+}
+
+void SchedulerState::pause_row(const PauseRow& m) {
+  if (!find(m.id, m.epoch)) return;
+  batching.pause_row(m.id, m.paused);
+  pump();
+}
+
+void SchedulerState::stop_row(const StopRow& m) {
+  Client* client = find(m.id, m.epoch);
+  if (!client) return;
+  client->row.reset();
+  batching.stop_row(m.id);
+  pump();
+}
+
+void SchedulerState::leave(const Leave& m) {
+  if (!find(m.id, m.epoch)) return;
+  drop(m.id);
+  pump();
+}
+
+void SchedulerState::session_down(const caf::actor_addr& session) {
+  for (auto it = clients.begin(); it != clients.end();) {
+    const auto here = it++;
+    if (here->second.request.from.address() == session) drop(here->first);
+  }
+  pump();
+}
+
+SchedulerState::Client* SchedulerState::find(SessionId id, uint64_t epoch) {
+  const auto it = clients.find(id);
+  return it != clients.end() && it->second.request.epoch == epoch ? &it->second : nullptr;
+}
+
+void SchedulerState::drop(SessionId id) {
+  const auto it = clients.find(id);
+  if (it == clients.end()) return;
+  self->demonitor(it->second.request.from.address());
+  clients.erase(it);
+  batching.leave(id);
+}
+
+// -- worker ----
+
+void SchedulerState::done(PlanDone& m) {
+  stats = m.stats;
+  const auto entered = entering.find(m.plan);
+  batching.done(m.plan, m.result, m.ended);
+  if (entered != entering.end()) {
+    const auto client = clients.find(entered->second);
+    if (client != clients.end() && m.result != Batching::Outcome::NoRoom) {
+      const Enter& request = client->second.request;
+      self->send(request.from, Entered{request.epoch, std::move(m.outcome), m.entered});
+    }
+    entering.erase(entered);
+  }
+  pump();
+}
+
+void SchedulerState::use(const UseWorker& m) {
+  worker = m.worker;
+  entering.clear();
+  batching.lost();
+  pump();
+}
+
+void SchedulerState::pump() {
+  for (const Batching::Event& event : batching.take_events()) tell(event);
+  if (!worker) return;
+  while (const auto plan = batching.next()) order(*plan);
+}
+
+void SchedulerState::order(const Plan& plan) {
+  WorkOrder order{plan, {}, {}, {}};
+  for (const SessionId id : plan.sessions) {
+    const auto it = clients.find(id);
+    if (it == clients.end()) continue;
+    Client& client = it->second;
+    switch (plan.kind) {
+      case Plan::Kind::Enter:
+        order.enter = client.request;
+        entering[plan.number] = id;
+        break;
+      case Plan::Kind::Block:
+        order.tokens = std::move(client.blocks.front());
+        client.blocks.pop_front();
+        break;
+      case Plan::Kind::Decode:
+        if (client.row) order.rows.push_back(*std::exchange(client.row, std::nullopt));
+        break;
+      case Plan::Kind::Leave:
+        break;
+    }
+  }
+  self->send(worker, std::move(order));
+}
+
+void SchedulerState::tell(const Batching::Event& event) {
+  const auto it = clients.find(event.session);
+  if (it == clients.end()) return;
+  const SessionActor session = it->second.request.from;
+  const uint64_t epoch = it->second.request.epoch;
+  const auto gone = [&](Left::Why why) {
+    self->demonitor(session.address());
+    clients.erase(it);
+    self->send(session, Left{epoch, why});
+  };
+  switch (event.kind) {
+    case Batching::Event::Kind::Refused:
+      return self->send(session, Refused{epoch});
+    case Batching::Event::Kind::RowStopped:
+      return self->send(session, RowStopped{epoch});
+    case Batching::Event::Kind::Evicted:
+      return gone(Left::Why::Evicted);
+    case Batching::Event::Kind::EngineLost:
+      return gone(Left::Why::EngineLost);
+    case Batching::Event::Kind::GivenUp:
+      return gone(Left::Why::GivenUp);
+  }
+}
+
+void SchedulerState::report(ServerCall& m) {
+  m.info.ram_budget = stats.ram_budget;
+  m.info.ram_used = stats.ram_used;
+  m.info.active = stats.contexts;
+  const ArchiveActor archive = m.then;
+  self->send(archive, std::move(m));
+}
+
+SchedulerActor::behavior_type scheduler(SchedulerActor::stateful_pointer<SchedulerState> self,
+                                        Batching::Limits limits) {
+  SchedulerState* state = &self->state;
+  state->batching = Batching(limits);
+  self->set_down_handler([state](caf::down_msg& m) { state->session_down(m.source); });
+  return {
+      [state](Enter& m) { state->enter(m); },
+      [state](HandBlock& m) { state->hand_block(m); },
+      [state](StartRow& m) { state->start_row(m); },
+      [state](const PauseRow& m) { state->pause_row(m); },
+      [state](const StopRow& m) { state->stop_row(m); },
+      [state](const Leave& m) { state->leave(m); },
+      [state](PlanDone& m) { state->done(m); },
+      [state](const UseWorker& m) { state->use(m); },
+      [state](ServerCall& m) { state->report(m); },
+  };
+}
+
+}  // namespace ringtide::actors

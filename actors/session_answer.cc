@@ -1,0 +1,173 @@
+// The session's answer under way: tokens come from the worker, go to the log, then to the client.
+#include <caf/all.hpp>
+#include <utility>
+
+#include "actors/session.h"
+
+namespace ringtide::actors {
+
+using protocol::FinishReason;
+using std::chrono::duration;
+using std::chrono::steady_clock;
+
+namespace {
+
+// Tokens a client may have outstanding before its generation pauses, and before it goes on again.
+constexpr int64_t kPauseAbove = 32;
+constexpr int64_t kResumeAt = 16;
+
+}  // namespace
+
+// The prompt is durable: it can run, and tokens can follow.
+void SessionState::began() {
+  answer->began = true;
+  answer->text.emplace(facts->tokenizer, log.began().stop);
+  answer->result.prompt_tokens = static_cast<int64_t>(log.tokens().size()) - ran_tokens;
+  answer->before = stats;
+  if (answer->finish) return write_generated();
+  if (*answer->call.stop) stop_answer();
+}
+
+bool SessionState::wants_row() const {
+  return answer && answer->began && !answer->finish && !answer->row_runs && !answer->paused &&
+         answer->fresh.empty() && !answer->writing;
+}
+
+// From the start, or from where an earlier place in the engine was lost.
+void SessionState::start_row() {
+  const auto& tokens = log.tokens();
+  const auto answered = log.state().answer_tokens;
+  StartRow row{.id = entry.id,
+               .epoch = epoch,
+               .row = answer->row,
+               .pending = {},
+               .answered = {tokens.end() - answered, tokens.end()},
+               .began = std::make_shared<storage::Began>(log.began()),
+               .stop = answer->call.stop};
+  if (ran_tokens < static_cast<int64_t>(tokens.size())) row.pending = tokens.back();
+  answer->row_runs = true;
+  self->send(scheduler, std::move(row));
+}
+
+void SessionState::stepped(const Stepped& m) {
+  if (m.epoch != epoch || !answer || m.row != answer->row || answer->finish) return;
+  if (m.ran) {
+    ++ran_tokens;
+    ++ran_blocks;
+  }
+  stats = m.stats;
+  answer->last = steady_clock::now();
+  if (answer->result.generated_tokens++ == 0) answer->first = answer->last;
+  answer->fresh.push_back(m.token);
+  if (m.finish) {
+    answer->row_runs = false;
+    answer->finish = m.finish;
+  }
+  write_generated();
+}
+
+void SessionState::write_generated() {
+  if (answer->writing || answer->end_sent) return;
+  if (!answer->fresh.empty()) {
+    answer->writing = true;
+    return write(storage::Generated{std::exchange(answer->fresh, {})});
+  }
+  if (!answer->finish || !answer->began) return;
+  answer->end_sent = true;
+  write(compose_ended(writing(), ahead, *answer->finish));
+}
+
+// -- showing ----
+
+// Tokens are durable.
+void SessionState::show(const std::vector<int32_t>& tokens) {
+  answer->writing = false;
+  std::string text;
+  for (const int32_t token : tokens) {
+    if (facts->tokenizer->ends_generation(token)) continue;
+    answer->unshown.push_back(token);
+    text += answer->text->push(token);
+  }
+  push(std::move(text));
+  write_generated();
+}
+
+void SessionState::push(std::string text) {
+  if (text.empty()) return;
+  protocol::TextChunk chunk{std::move(text), std::exchange(answer->unshown, {})};
+  const auto count = static_cast<int64_t>(chunk.tokens.size());
+  answer->outstanding += count;
+  if (!answer->paused && answer->outstanding > kPauseAbove) {
+    answer->paused = true;
+    self->send(scheduler, PauseRow{entry.id, epoch, true});
+  }
+  const SessionActor me = self;
+  answer->call.sink->push(std::move(chunk), [me, row = answer->row, count](bool alive) {
+    caf::anon_send(me, Taken{row, count, alive});
+  });
+}
+
+void SessionState::taken(const Taken& m) {
+  if (!answer || m.row != answer->row) return;
+  if (!m.alive) return stop_answer();
+  answer->outstanding -= m.tokens;
+  if (!answer->paused || answer->outstanding > kResumeAt) return;
+  answer->paused = false;
+  self->send(scheduler, PauseRow{entry.id, epoch, false});
+  pump();
+}
+
+// -- ending ----
+
+// Cancelled, by whatever way: at the next step.
+void SessionState::stop_answer() {
+  answer->call.stop->store(true);
+  if (answer->finish || answer->stopping) return;
+  if (!answer->began_sent) {
+    answer->result.reason = FinishReason::Cancelled;
+    answer->call.done(answer->failure, answer->result);
+    answer.reset();
+    return pump();
+  }
+  if (!answer->began) return;
+  if (!answer->row_runs) return end_answer(FinishReason::Cancelled);
+  answer->stopping = true;
+  self->send(scheduler, StopRow{entry.id, epoch, answer->row});
+}
+
+void SessionState::row_stopped(const RowStopped& m) {
+  if (m.epoch == epoch && answer && answer->stopping) end_answer(FinishReason::Cancelled);
+}
+
+void SessionState::end_answer(FinishReason reason) {
+  answer->row_runs = false;
+  answer->stopping = false;
+  if (!answer->finish) answer->finish = reason;
+  write_generated();
+}
+
+// The end is durable.
+void SessionState::finish_answer() {
+  push(answer->text->finish());
+  Generation ended = std::move(*answer);
+  answer.reset();
+  auto& r = ended.result;
+  r.reason = *ended.finish;
+  if (r.generated_tokens > 0) {
+    r.seconds_to_first = duration<double>(ended.first - ended.call.called).count();
+    r.seconds = duration<double>(ended.last - ended.first).count();
+  }
+  r.units_selected = std::max<int64_t>(0, stats.units_selected - ended.before.units_selected);
+  r.reads_ram = std::max<int64_t>(0, stats.reads_ram - ended.before.reads_ram);
+  r.reads_store = std::max<int64_t>(0, stats.reads_store - ended.before.reads_store);
+  ended.call.done(ended.failure, std::move(r));
+}
+
+// Without an end in the log: it cannot be written.
+void SessionState::fail_answer(const protocol::Outcome& why) {
+  answer->call.stop->store(true);
+  answer->call.done.fail(why);
+  answer.reset();
+}
+
+}  // namespace ringtide::actors

@@ -1,0 +1,160 @@
+#include "actors/unit_shelf.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+#include <utility>
+
+namespace ringtide::actors {
+namespace {
+
+storage::ContentKey to_key(const model::UnitKey& key) { return {key.hi, key.lo}; }
+
+model::ReadOutcome to_outcome(storage::ReadOutcome outcome) {
+  switch (outcome) {
+    case storage::ReadOutcome::Ok:
+      return model::ReadOutcome::Ok;
+    case storage::ReadOutcome::Corrupt:
+      return model::ReadOutcome::Corrupt;
+    case storage::ReadOutcome::Absent:
+      break;
+  }
+  return model::ReadOutcome::Absent;
+}
+
+}  // namespace
+
+void UnitShelf::on_wake(std::function<void()> wake) {
+  std::unique_lock lock(mutex_);
+  wake_ = std::move(wake);
+  awake_ = !units_.empty();
+  if (awake_ && wake_) wake_();
+}
+
+// -- the engine ----
+
+void UnitShelf::put(uint64_t owner, model::SealedUnit unit) {
+  std::unique_lock lock(mutex_);
+  room_.wait(lock, [&] { return bytes_ < limits_.shelf_bytes || abandoned_; });
+  if (forgotten_.contains(owner)) return;
+  const auto [it, fresh] = units_.try_emplace(unit.key);
+  Entry& entry = it->second;
+  entry.owners.insert(owner);
+  if (fresh) {
+    for (const auto& part : unit.parts) entry.bytes += part.size();
+    bytes_ += entry.bytes;
+    order_.push_back(unit.key);
+    entry.unit = std::move(unit);
+  }
+  if (!std::exchange(awake_, true) && wake_) wake_();
+}
+
+void UnitShelf::read(std::span<model::PartRead> reads) {
+  std::vector<storage::PartRead> stored;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < reads.size(); ++i) {
+    if (copy_from_shelf(reads[i])) continue;
+    stored.push_back({to_key(reads[i].key), reads[i].part, reads[i].into, {}});
+    places.push_back(i);
+  }
+  if (stored.empty()) return;
+  store_.read(stored);
+  for (size_t i = 0; i < stored.size(); ++i) {
+    reads[places[i]].outcome = to_outcome(stored[i].outcome);
+    if (stored[i].outcome == storage::ReadOutcome::Corrupt) {
+      spdlog::warn("unit {:016x}{:016x}, part {}: stored bytes do not match; it is made again",
+                   stored[i].key.hi, stored[i].key.lo, stored[i].part);
+    }
+  }
+}
+
+bool UnitShelf::copy_from_shelf(model::PartRead& read) {
+  std::unique_lock lock(mutex_);
+  const auto it = units_.find(read.key);
+  if (it == units_.end()) return false;
+  const auto& parts = it->second.unit.parts;
+  if (read.part >= parts.size() || parts[read.part].size() != read.into.size()) {
+    read.outcome = model::ReadOutcome::Corrupt;
+    return true;
+  }
+  std::memcpy(read.into.data(), parts[read.part].data(), read.into.size());
+  read.outcome = model::ReadOutcome::Ok;
+  return true;
+}
+
+bool UnitShelf::contains(const model::UnitKey& key) {
+  {
+    std::unique_lock lock(mutex_);
+    if (units_.contains(key)) return true;
+  }
+  return store_.contains(to_key(key));
+}
+
+// -- the archive ----
+
+bool UnitShelf::write_batch() {
+  // Copies hold the units' memory while they are written without the lock.
+  std::vector<Entry> batch;
+  {
+    std::unique_lock lock(mutex_);
+    size_t bytes = 0;
+    while (!order_.empty() && (batch.empty() || bytes < limits_.batch_bytes)) {
+      const auto it = units_.find(order_.front());
+      order_.pop_front();
+      if (it == units_.end()) continue;
+      batch.push_back(it->second);
+      bytes += it->second.bytes;
+    }
+  }
+  std::vector<storage::UnitWrite> writes;
+  for (const Entry& entry : batch) {
+    for (const uint64_t owner : entry.owners) {
+      writes.push_back({owner, to_key(entry.unit.key), entry.unit.number, entry.unit.parts});
+    }
+  }
+  if (!writes.empty()) {
+    const storage::Status status = store_.put(writes);
+    if (!status.ok() && !failing_) {
+      spdlog::error("units cannot be written and are let go: {}", status.message());
+    }
+    if (status.ok() && failing_) spdlog::info("units can be written again");
+    failing_ = !status.ok();
+  }
+  std::unique_lock lock(mutex_);
+  for (const Entry& entry : batch) {
+    const auto it = units_.find(entry.unit.key);
+    if (it == units_.end()) continue;
+    if (it->second.owners.size() > entry.owners.size()) {
+      order_.push_back(entry.unit.key);  // it gained an owner meanwhile
+    } else {
+      drop(entry.unit.key);
+    }
+  }
+  room_.notify_all();
+  awake_ = !order_.empty();
+  return awake_;
+}
+
+void UnitShelf::drop(const model::UnitKey& key) {
+  const auto it = units_.find(key);
+  bytes_ -= it->second.bytes;
+  units_.erase(it);
+}
+
+void UnitShelf::forget(uint64_t owner) {
+  std::unique_lock lock(mutex_);
+  forgotten_.insert(owner);
+  for (auto it = units_.begin(); it != units_.end();) {
+    const auto here = it++;
+    if (here->second.owners.erase(owner) && here->second.owners.empty()) drop(here->first);
+  }
+  room_.notify_all();
+}
+
+void UnitShelf::abandon() {
+  std::unique_lock lock(mutex_);
+  abandoned_ = true;
+  room_.notify_all();
+}
+
+}  // namespace ringtide::actors

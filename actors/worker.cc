@@ -1,0 +1,162 @@
+#include "actors/worker.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <caf/all.hpp>
+#include <stdexcept>
+#include <utility>
+
+#include "actors/compose.h"
+
+namespace ringtide::actors {
+
+using protocol::FinishReason;
+
+void WorkerState::run(WorkOrder& order) {
+  PlanDone done;
+  done.plan = order.plan.number;
+  const SessionId first = order.plan.sessions.empty() ? 0 : order.plan.sessions.front();
+  switch (order.plan.kind) {
+    case Plan::Kind::Enter:
+      enter(*order.enter, done);
+      break;
+    case Plan::Kind::Block:
+      block(first, order.tokens);
+      break;
+    case Plan::Kind::Decode:
+      for (StartRow& row : order.rows) start(row);
+      burst(order.plan, done);
+      break;
+    case Plan::Kind::Leave:
+      leave(first);
+      break;
+  }
+  done.stats = engine->stats();
+  self->send(scheduler, std::move(done));
+}
+
+void WorkerState::enter(const Enter& request, PlanDone& done) {
+  leave(request.id);
+  try {
+    if (request.tokens->empty()) {
+      engine->open(request.id, request.policy);
+    } else {
+      engine->restore(request.id, request.policy, *request.tokens, *request.lengths,
+                      [&](int64_t ran, int64_t total) {
+                        if (*closing) throw std::runtime_error("the server is going down");
+                        self->send(request.from, EnterProgress{request.epoch, ran, total});
+                      });
+    }
+    places.insert_or_assign(request.id, Place{request.from, request.epoch});
+    done.entered = engine->stats(request.id);
+  } catch (const model::OutOfBudget& error) {
+    done.result = Batching::Outcome::NoRoom;
+    done.outcome = {protocol::Code::Overloaded, error.what(), 0};
+  } catch (const model::ModelError& error) {
+    done.result = Batching::Outcome::Failed;
+    done.outcome = {protocol::Code::Invalid, error.what(), 0};
+  }
+  if (done.result != Batching::Outcome::Ok && engine->has(request.id)) engine->close(request.id);
+}
+
+void WorkerState::leave(SessionId id) {
+  rows.erase(id);
+  places.erase(id);
+  if (engine->has(id)) engine->close(id);
+}
+
+void WorkerState::block(SessionId id, const std::vector<model::TokenId>& tokens) {
+  const auto place = places.find(id);
+  if (place == places.end()) return;
+  engine->prefill(id, tokens);
+  self->send(place->second.session, Ran{place->second.epoch, engine->stats(id)});
+}
+
+// -- decoding ----
+
+void WorkerState::start(StartRow& start) {
+  Row row{.start = std::move(start),
+          .params = {},
+          .text = AnswerText(facts->tokenizer, {}),
+          .left = 0,
+          .pending = {}};
+  row.params = sampling(*row.start.began);
+  row.text = AnswerText(facts->tokenizer, row.start.began->stop);
+  for (const model::TokenId token : row.start.answered) row.text.push(token);
+  row.left = row.start.began->max_tokens - static_cast<int64_t>(row.start.answered.size());
+  row.pending = row.start.pending;
+  rows.insert_or_assign(row.start.id, std::move(row));
+}
+
+void WorkerState::burst(const Plan& plan, PlanDone& done) {
+  std::vector<SessionId> active;
+  for (const SessionId id : plan.sessions) {
+    if (rows.contains(id) && places.contains(id)) active.push_back(id);
+  }
+  for (int32_t i = 0; i < plan.steps && !active.empty(); ++i) step(active, done);
+}
+
+void WorkerState::step(std::vector<SessionId>& active, PlanDone& done) {
+  const auto end_row = [&](SessionId id) {
+    done.ended.push_back({id, rows.at(id).start.row});
+    rows.erase(id);
+    return true;
+  };
+  std::erase_if(active, [&](SessionId id) { return *rows.at(id).start.stop && end_row(id); });
+
+  std::vector<model::DecodeRow> inputs;
+  for (const SessionId id : active) {
+    if (const auto& pending = rows.at(id).pending) inputs.push_back({id, *pending});
+  }
+  if (!inputs.empty()) engine->decode(inputs);
+
+  std::erase_if(active, [&](SessionId id) {
+    Row& row = rows.at(id);
+    const Place& place = places.at(id);
+    const model::TokenId token = engine->sample(id, row.params);
+    Stepped stepped{.epoch = place.epoch,
+                    .row = row.start.row,
+                    .token = token,
+                    .ran = row.pending.has_value(),
+                    .finish = finish(row, token),
+                    .stats = engine->stats(id)};
+    row.pending = token;
+    const bool ended = stepped.finish.has_value();
+    self->send(place.session, std::move(stepped));
+    return ended && end_row(id);
+  });
+}
+
+std::optional<FinishReason> WorkerState::finish(Row& row, model::TokenId token) {
+  --row.left;
+  if (facts->tokenizer->ends_generation(token)) return FinishReason::EndOfTurn;
+  row.text.push(token);
+  if (row.text.stopped()) return FinishReason::StopText;
+  if (row.left <= 0) return FinishReason::MaxTokens;
+  return std::nullopt;
+}
+
+WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,
+                                  MakeEngine make, StopFlag closing,
+                                  SchedulerActor scheduler, SupervisorActor supervisor) {
+  WorkerState* state = &self->state;
+  state->facts = std::move(facts);
+  state->closing = std::move(closing);
+  state->scheduler = std::move(scheduler);
+  self->set_exception_handler([](std::exception_ptr& thrown) -> caf::error {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::exception& error) {
+      spdlog::error("the worker failed: {}", error.what());
+    } catch (...) {
+      spdlog::error("the worker failed");
+    }
+    return caf::sec::runtime_error;
+  });
+  state->engine = make();
+  self->send(supervisor, EngineReady{});
+  return {[state](WorkOrder& m) { state->run(m); }};
+}
+
+}  // namespace ringtide::actors

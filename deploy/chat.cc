@@ -1,0 +1,115 @@
+// ringtide chat: a conversation at the terminal.
+#include <editline/readline.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "deploy/commands.h"
+#include "deploy/conversation.h"
+#include "deploy/describe.h"
+#include "deploy/failure.h"
+#include "deploy/format.h"
+#include "deploy/summary.h"
+
+namespace ringtide::deploy {
+
+namespace {
+
+struct ChatOptions {
+  TargetOptions target;
+  SessionOptions session;
+  protocol::GenerateParams params;
+};
+
+constexpr const char* kHelp =
+    "/info   what the session holds\n"
+    "/help   this\n"
+    "/quit   end (as Ctrl-D does); the session is kept\n"
+    "Ctrl-C stops an answer. Everything else is said to the model.\n";
+
+// A line typed at the terminal, with editing and history, or read from a pipe.
+std::optional<std::string> read_line(bool terminal) {
+  if (!terminal) {
+    std::string line;
+    if (!std::getline(std::cin, line)) return std::nullopt;
+    return line;
+  }
+  char* typed = readline("> ");
+  if (typed == nullptr) return std::nullopt;
+  std::string line = typed;
+  if (!line.empty()) add_history(typed);
+  std::free(typed);
+  return line;
+}
+
+void say(const ChatOptions& options, Conversation& c, std::string line, Progress& progress) {
+  c.session->append([&] { return std::exchange(line, ""); }, std::nullopt, [](uint64_t) {});
+  wait_ingested(*c.session, progress);
+  const protocol::GenerateResult result =
+      answer(*c.session, options.params, progress, [](const protocol::TextChunk& chunk) {
+        std::fwrite(chunk.text.data(), 1, chunk.text.size(), stdout);
+        std::fflush(stdout);
+      });
+  fmt::print("\n");
+  if (result.reason == protocol::FinishReason::Cancelled) fmt::print("(stopped)\n");
+  if (result.reason == protocol::FinishReason::MaxTokens) {
+    fmt::print("(stopped after --max-tokens {})\n", options.params.max_tokens);
+  }
+  std::fflush(stdout);
+}
+
+void chat(const ChatOptions& options) {
+  const bool terminal = isatty(STDIN_FILENO) == 1;
+  // The library restores the terminal before Ctrl-C at the prompt ends the process.
+  rl_catch_signals = 1;
+  Progress progress(wants_progress(false));
+  Conversation c = open_conversation(options.target, options.session, progress);
+  if (terminal) {
+    fmt::print(stderr, "Session '{}', {} tokens so far. /help tells the commands.\n", c.opened.name,
+               show_count(c.opened.tokens));
+  }
+  while (std::optional<std::string> line = read_line(terminal)) {
+    if (line->empty()) continue;
+    if (*line == "/quit") break;
+    if (*line == "/help") {
+      fmt::print("{}", kHelp);
+    } else if (*line == "/info") {
+      Summary summary;
+      summary.session = c.session->info();
+      summary.resume = c.resume;
+      fmt::print("{}", show(summary));
+    } else if ((*line)[0] == '/') {
+      fmt::print("no command {}; /help tells those there are\n", *line);
+    } else {
+      say(options, c, *line, progress);
+    }
+    std::fflush(stdout);
+  }
+  if (terminal) fmt::print(stderr, "\nGo on with: {}\n", c.resume);
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<ChatOptions>();
+  options->session.name = "chat";
+  options->params.max_tokens = 1024;
+  CLI::App* command = app.add_subcommand("chat", "Talk to a session at the terminal");
+  command->fallthrough();
+  add_setting(command, "--session", options->session.name,
+              "Name of the session, made or resumed (default 'chat')")
+      ->option_text("NAME");
+  add_connect_option(command, options->target.connect);
+  add_store_option(command, options->target.server);
+  add_session_options(command, options->session);
+  add_sampling_options(command, options->params);
+  add_engine_options(command, options->target.server);
+  command->callback([options, &chosen] { chosen = [options] { chat(*options); }; });
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,97 @@
+#include "deploy/conversation.h"
+
+#include <fmt/core.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "deploy/failure.h"
+#include "deploy/interrupt.h"
+
+namespace ringtide::deploy {
+
+Conversation open_conversation(const TargetOptions& target, const SessionOptions& options,
+                               Progress& progress) {
+  exit_on_interrupt("\nringtide: interrupted\n");
+  Conversation c;
+  c.connection = connect(target, progress);
+  c.session = c.connection.client->open(open_request(options), &c.opened, &c.created);
+  c.resume = fmt::format("ringtide ask --session '{}' {}{}--prompt TEXT", c.opened.name,
+                         c.connection.flags, c.connection.flags.empty() ? "" : " ");
+  exit_on_interrupt(fmt::format(
+      "\nringtide: interrupted; what was acknowledged is stored. Go on with:\n  {}\n", c.resume));
+  if (!c.created) {
+    wait_ingested(*c.session, progress);
+    c.opened = c.session->info();
+  }
+  return c;
+}
+
+void wait_ingested(protocol::ClientSession& session, Progress& progress) {
+  session.wait_ingested([&](const protocol::SessionInfo& info) {
+    if (info.state == "restoring") {
+      progress.start("restoring", "tokens", info.to_restore);
+      progress.update(info.restored, info.to_restore);
+    } else {
+      progress.start("ingesting", "tokens", info.tokens);
+      progress.update(info.processed, info.tokens);
+    }
+  });
+  progress.stop();
+}
+
+TextSource::TextSource(const std::vector<std::string>& files, std::string last)
+    : last_(std::move(last)), total_(static_cast<int64_t>(last_.size())) {
+  bool known = true;
+  for (const std::string& name : files) {
+    std::FILE* file = name == "-" ? stdin : std::fopen(name.c_str(), "rb");
+    struct stat status {};
+    if (file == nullptr || fstat(fileno(file), &status) != 0 || S_ISDIR(status.st_mode)) {
+      const int error = file == nullptr ? errno : EISDIR;
+      throw Failure(Exit::Usage, fmt::format("cannot read {}: {}", name, std::strerror(error)));
+    }
+    known = known && S_ISREG(status.st_mode);
+    total_ += status.st_size;
+    files_.push_back(file);
+  }
+  if (!known) total_ = 0;
+  std::reverse(files_.begin(), files_.end());
+}
+
+TextSource::~TextSource() {
+  for (std::FILE* file : files_) {
+    if (file != stdin) std::fclose(file);
+  }
+}
+
+std::string TextSource::next() {
+  while (!files_.empty()) {
+    std::string piece(32 << 10, '\0');
+    piece.resize(std::fread(piece.data(), 1, piece.size(), files_.back()));
+    if (!piece.empty()) return piece;
+    if (std::ferror(files_.back()) != 0) {
+      throw Failure(Exit::Failed, fmt::format("reading the text failed: {}", strerror(errno)));
+    }
+    if (files_.back() != stdin) std::fclose(files_.back());
+    files_.pop_back();
+  }
+  return std::exchange(last_, "");
+}
+
+protocol::GenerateResult answer(protocol::ClientSession& session,
+                                const protocol::GenerateParams& params, Progress& progress,
+                                const std::function<void(const protocol::TextChunk&)>& chunk) {
+  const InterruptScope interrupt;
+  progress.start("thinking", "", 0);
+  return session.generate(params, [&](const protocol::TextChunk& piece) {
+    progress.stop();
+    chunk(piece);
+    return !interrupt.interrupted();
+  });
+}
+
+}  // namespace ringtide::deploy

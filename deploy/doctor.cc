@@ -1,0 +1,140 @@
+// ringtide doctor: what the machine has, what will be used, what is wrong.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "deploy/commands.h"
+#include "deploy/describe.h"
+#include "deploy/failure.h"
+#include "deploy/format.h"
+#include "deploy/machine.h"
+#include "deploy/model_cache.h"
+#include "model/gguf.h"
+
+namespace ringtide::deploy {
+
+namespace {
+
+struct DoctorOptions {
+  std::string model, listen = "127.0.0.1:7717";
+  ServerOptions server;
+  bool json = false;
+};
+
+struct Finding {
+  std::string what, found;
+  bool ok = true;
+  Json details;
+};
+
+Finding look_at_processor(const Machine& m) {
+  const bool fast = std::find(m.simd.begin(), m.simd.end(), "avx2") != m.simd.end();
+  return {"processor",
+          fmt::format("{}, {} core(s) usable, {}", m.cpu.empty() ? "unknown" : m.cpu, m.cores,
+                      m.simd.empty() ? "no AVX2: slow, but right"
+                                     : fmt::format("{}", fmt::join(m.simd, " "))),
+          true,
+          {{"cpu", m.cpu}, {"cores", m.cores}, {"simd", m.simd}, {"fast", fast}}};
+}
+
+Finding look_at_memory(const Machine& m) {
+  constexpr int64_t kLeast = int64_t{1} << 30;
+  return {"memory",
+          fmt::format("{}, {} available; keys and values may use {} (--ram-budget)",
+                      show_bytes(m.ram), show_bytes(m.ram_available), show_bytes(m.ram / 2)),
+          m.ram_available >= kLeast,
+          {{"ram", m.ram}, {"available", m.ram_available}, {"default_budget", m.ram / 2}}};
+}
+
+Finding look_at_gpu(const Machine& m) {
+  return {"GPU",
+          m.nvidia_device ? "found, and not used: this build computes on the processor"
+                          : "none found; the processor computes",
+          true,
+          {{"found", m.nvidia_device}, {"used", false}}};
+}
+
+Finding look_at_store(const std::string& path) {
+  constexpr int64_t kLeast = int64_t{1} << 30;
+  const Disk disk = inspect_disk(path);
+  std::string found = fmt::format("{} ({}), {} free", path, disk.exists ? "there" : "will be made",
+                                  show_bytes(disk.free_bytes));
+  if (!disk.writable) found += "; cannot be written: choose another with --store";
+  if (disk.free_bytes < kLeast) found += "; little room: a long session fills gigabytes";
+  return {"store",
+          found,
+          disk.writable && disk.free_bytes >= kLeast,
+          {{"path", path},
+           {"exists", disk.exists},
+           {"writable", disk.writable},
+           {"free", disk.free_bytes}}};
+}
+
+Finding look_at_model(const std::string& given) {
+  Finding finding{"model", "", false, {{"path", given.empty() ? default_model_path() : given}}};
+  try {
+    const std::string path = find_model(given);
+    finding.found = fmt::format("{}, {}", path,
+                                show_bytes(static_cast<int64_t>(std::filesystem::file_size(path))));
+    model::GgufFile::open(path);
+    finding.ok = true;
+    if (given.empty()) {
+      finding.ok = sha256_of(path) == kDefaultModelSha256;
+      finding.found += finding.ok ? ", checksum right"
+                                  : ", checksum wrong: remove it and run deploy/fetch-model";
+    }
+  } catch (const std::exception& e) {
+    finding.found = e.what();
+  }
+  return finding;
+}
+
+Finding look_at_address(const std::string& address) {
+  std::string reason;
+  const bool ok = can_listen(address, reason);
+  return {"address",
+          ok ? address + " is free"
+             : fmt::format("{}: {}; a server may be running there", address, reason),
+          ok,
+          {{"address", address}, {"free", ok}}};
+}
+
+void doctor(const DoctorOptions& options) {
+  const Machine machine = inspect_machine();
+  const Finding findings[] = {look_at_processor(machine),   look_at_memory(machine),
+                              look_at_gpu(machine),         look_at_store(options.server.store),
+                              look_at_model(options.model), look_at_address(options.listen)};
+  std::vector<std::vector<std::string>> rows;
+  int wrong = 0;
+  for (const Finding& f : findings) {
+    wrong += f.ok ? 0 : 1;
+    if (options.json) {
+      print_line({{"check", f.what}, {"ok", f.ok}, {"found", f.found}, {"details", f.details}});
+    }
+    rows.push_back({f.ok ? "ok" : "WRONG", f.what, f.found});
+  }
+  if (!options.json) fmt::print("{}", show_table(rows));
+  if (wrong > 0) throw Failure(Exit::Failed, fmt::format("{} of the checks above failed", wrong));
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<DoctorOptions>();
+  CLI::App* command =
+      app.add_subcommand("doctor", "Look at the machine: what there is, what will be used");
+  command->fallthrough();
+  command->footer("Exit code 1 where a check fails.");
+  add_setting(command, "--model", options->model, "Model file to look at (default: the cached one)")
+      ->option_text("FILE");
+  add_store_option(command, options->server);
+  add_setting(command, "--listen", options->listen,
+              "Address that should be free (default 127.0.0.1:7717)")
+      ->option_text("ADDR");
+  add_switch(command, "--json", options->json, "Print one JSON object a check");
+  command->callback([options, &chosen] { chosen = [options] { doctor(*options); }; });
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,35 @@
+// How a command fails: a message for a person, and an exit code for a script.
+#pragma once
+
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+#include "protocol/client.h"
+
+namespace ringtide::deploy {
+
+// Documented in README.md; scripts rely on the numbers.
+enum class Exit : int {
+  Ok = 0,
+  Failed = 1,        // anything without a number of its own
+  Usage = 2,         // flags, values, input files
+  Unreachable = 3,   // cannot connect to, or listen at, an address
+  NotFound = 4,      // no such session
+  Store = 5,         // the store cannot be used: locked, full, damaged, newer
+  Model = 6,         // the model file is missing, unsound or unsupported
+  Refused = 7,       // the server says no: busy, a limit, an offset, another model's session
+  Interrupted = 130  // Ctrl-C
+};
+
+struct Failure : std::runtime_error {
+  Failure(Exit code, const std::string& message) : std::runtime_error(message), code(code) {}
+  Exit code;
+};
+
+Exit exit_of(const protocol::Outcome& outcome);
+
+// Runs a command; what it throws becomes one line on stderr and an exit code.
+int run_reporting(const std::function<void()>& command);
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,94 @@
+#include "deploy/local_server.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "actors/system.h"
+#include "deploy/failure.h"
+#include "deploy/machine.h"
+#include "deploy/model_cache.h"
+#include "deploy/store_access.h"
+#include "kernels/threads.h"
+#include "model/engine.h"
+#include "model/model.h"
+#include "model/unit_store.h"
+#include "protocol/server.h"
+
+namespace ringtide::deploy {
+
+struct LocalServer::Impl {
+  ServerFacts facts;
+  // The server calls the system until it is destroyed: it goes first.
+  std::unique_ptr<actors::System> system;
+  std::unique_ptr<protocol::Server> server;
+};
+
+namespace {
+
+std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
+  facts.path = find_model(options.model);
+  kernels::ThreadPool threads(facts.threads);
+  auto model = model::Model::load(facts.path, threads);
+  facts.model = model->config.name;
+  facts.architecture = model->config.architecture;
+  facts.fingerprint = model->fingerprint;
+  facts.weight_bytes = model->weight_bytes;
+  facts.trained_context = model->config.trained_context;
+  facts.layers = model->config.layers;
+  if (!model->layers.empty()) {
+    facts.quantisation = kernels::type_info(model->layers[0].gate.type).name;
+  }
+  return model;
+}
+
+}  // namespace
+
+LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy,
+                         const std::string& address)
+    : impl_(std::make_unique<Impl>()) {
+  const Machine machine = inspect_machine();
+  ServerFacts& facts = impl_->facts;
+  facts.threads = options.threads > 0 ? options.threads : machine.cores;
+  facts.ram_budget = options.ram_budget > 0 ? options.ram_budget : machine.ram / 2;
+  facts.store = options.store;
+
+  actors::SystemOptions system;
+  system.model = load_model(options, facts);
+  // Units of one layout are bytes of another: the fingerprint keeps them apart.
+  storage::StoreOptions store;
+  store.fingerprint = facts.fingerprint + "-" + options.kv_type;
+  system.store = open_store(options.store, store);
+  facts.store_free_bytes = inspect_disk(options.store).free_bytes;
+  const model::EngineOptions engine{.threads = facts.threads,
+                                    .ram_budget = facts.ram_budget,
+                                    .half_kv = options.kv_type == "f16"};
+  system.make_engine = [model = system.model, engine](model::UnitStore& units) {
+    return model::make_cpu_engine(model, engine, units);
+  };
+  system.version = RINGTIDE_VERSION;
+  system.store_path = options.store;
+  system.default_policy = default_policy;
+  system.threads = facts.threads;
+  system.max_sessions = options.max_sessions;
+  system.max_queued_bytes = options.max_queued_bytes;
+  impl_->system = std::make_unique<actors::System>(std::move(system));
+  try {
+    impl_->server =
+        std::make_unique<protocol::Server>(address, impl_->system->service(), options.limits);
+  } catch (const std::exception& e) {
+    throw Failure(Exit::Unreachable,
+                  fmt::format("{}; choose another address with --listen", e.what()));
+  }
+  facts.address = impl_->server->address();
+}
+
+LocalServer::~LocalServer() {
+  impl_->server.reset();
+  if (impl_->system) impl_->system->stop();
+}
+
+const ServerFacts& LocalServer::facts() const { return impl_->facts; }
+
+}  // namespace ringtide::deploy

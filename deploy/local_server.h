@@ -1,0 +1,38 @@
+// A whole server in this process: model, store, actors, and the socket in front of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "deploy/options.h"
+
+namespace ringtide::deploy {
+
+// What was loaded and what it may use, to be shown.
+struct ServerFacts {
+  std::string model, architecture, quantisation, fingerprint, path;
+  int64_t weight_bytes = 0, trained_context = 0;
+  int layers = 0;
+  int threads = 0;
+  int64_t ram_budget = 0;  // bytes of keys and values in memory
+  int64_t store_free_bytes = 0;
+  std::string store, address;
+};
+
+class LocalServer {
+ public:
+  // Loads, opens, listens. Throws Failure or ModelError that says which of them failed and why.
+  LocalServer(const ServerOptions& options, const protocol::Policy& default_policy,
+              const std::string& address);
+  // Closes connections, then lets what is acknowledged reach the disk.
+  ~LocalServer();
+
+  const ServerFacts& facts() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ringtide::deploy

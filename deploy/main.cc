@@ -1,0 +1,76 @@
+// ringtide: one program, its commands in files of their own.
+#include <fmt/core.h>
+#include <malloc.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "deploy/commands.h"
+#include "deploy/failure.h"
+#include "deploy/interrupt.h"
+#include "deploy/options.h"
+
+namespace {
+
+constexpr const char* kAbout =
+    "Streaming sessions with a language model, whose context never ends.\n"
+    "\n"
+    "Every flag --some-name can also be set as RINGTIDE_SOME_NAME in the environment, or in a file "
+    "given\n"
+    "with --config (flags of a command under its name: [serve]). A flag wins over the file, the "
+    "file\n"
+    "over the environment.";
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot connect or listen, 4 no such session,\n"
+    "5 store, 6 model, 7 refused by the server, 130 interrupted.";
+
+// glibc gives large blocks back to the system at every free and asks again: values read from the
+// database then cost more in page faults than in reading.
+void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace ringtide::deploy;
+  keep_freed_memory();
+  block_signals();
+
+  CLI::App app(kAbout, "ringtide");
+  app.footer(kExitCodes);
+  app.set_version_flag("--version", "ringtide " RINGTIDE_VERSION);
+  app.set_config("--config", "", "Configuration file (INI or TOML)")
+      ->envname("RINGTIDE_CONFIG")
+      ->option_text("FILE");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  std::string log_level = "warn";
+  add_setting(&app, "--log-level", log_level,
+              "What is told on stderr besides errors (default warn)")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->option_text("LEVEL");
+  app.require_subcommand(1);
+
+  Command chosen;
+  add_serve(app, chosen);
+  add_ask(app, chosen);
+  add_chat(app, chosen);
+  add_sessions(app, chosen);
+  add_tokenize(app, chosen);
+  add_doctor(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr,
+               "ringtide: {}\nringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell "
+               "what there is\n",
+               e.what());
+    return static_cast<int>(Exit::Usage);
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("ringtide"));
+  spdlog::set_level(spdlog::level::from_str(log_level));
+  return run_reporting(chosen);
+}

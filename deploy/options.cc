@@ -1,0 +1,172 @@
+#include "deploy/options.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "deploy/model_cache.h"
+
+namespace ringtide::deploy {
+
+std::string environment_name(const std::string& flag) {
+  std::string name = "RINGTIDE_" + flag.substr(flag.find_first_not_of('-'));
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+    return c == '-' ? '_' : static_cast<char>(std::toupper(c));
+  });
+  return name;
+}
+
+CLI::Option* add_switch(CLI::App* app, const std::string& flag, bool& value,
+                        const std::string& help) {
+  return app->add_flag(flag, value, help)->envname(environment_name(flag));
+}
+
+CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
+                       const std::string& help) {
+  return add_setting(app, flag, value, help)
+      ->transform(CLI::AsSizeValue(false))
+      ->option_text("BYTES[K|M|G]");
+}
+
+void add_engine_options(CLI::App* app, ServerOptions& options) {
+  add_setting(
+      app, "--model", options.model,
+      "GGUF model file of a Llama architecture (default: the one that deploy/fetch-model put "
+      "into the cache folder)")
+      ->option_text("FILE")
+      ->group("Engine");
+  add_setting(app, "--threads", options.threads,
+              "Threads that compute (default: one for each core this process may use)")
+      ->check(CLI::Range(0, 1024))
+      ->option_text("N")
+      ->group("Engine");
+  add_bytes(
+      app, "--ram-budget", options.ram_budget,
+      "Most memory for keys and values of all sessions; what does not fit is kept in the store "
+      "(default: half of the machine's memory)")
+      ->group("Engine");
+  add_setting(app, "--kv-type", options.kv_type,
+              "How keys and values are kept: f16 (default) or f32, twice the bytes")
+      ->check(CLI::IsMember({"f16", "f32"}))
+      ->option_text("TYPE")
+      ->group("Engine");
+}
+
+void add_store_option(CLI::App* app, ServerOptions& options) {
+  options.store = default_store_path();
+  add_setting(app, "--store", options.store,
+              "Folder of the database that holds the sessions; made if it is not there (default: " +
+                  options.store + ")")
+      ->option_text("DIR");
+}
+
+void add_connect_option(CLI::App* app, std::string& connect) {
+  add_setting(app, "--connect", connect,
+              "Address of a running 'ringtide serve', host:port or unix:/path (default: none; the "
+              "command serves itself, over --store)")
+      ->option_text("ADDR");
+}
+
+void add_policy_options(CLI::App* app, protocol::Policy& policy) {
+  const char* group = "Attention policy of new sessions";
+  add_setting(
+      app, "--policy", policy.name,
+      "What a token can see: 'infllm' (default): sinks, a window, and units retrieved from all "
+      "that was before; 'streaming': sinks and a window only; 'exact': everything, at a cost "
+      "that grows")
+      ->check(CLI::IsMember({"exact", "streaming", "infllm"}))
+      ->option_text("NAME")
+      ->group(group);
+  auto number = [&](const char* flag, int32_t& value, const char* help, int least) {
+    add_setting(app, flag, value, help)
+        ->check(CLI::Range(least, 1 << 30))
+        ->option_text("N")
+        ->group(group);
+  };
+  number("--window", policy.window, "Latest tokens that are always seen (default 4096)", 1);
+  number("--sinks", policy.sinks, "First tokens that are always seen (default 128)", 0);
+  number("--unit", policy.unit, "Tokens in a unit of memory (default 128)", 1);
+  number("--block", policy.block, "Most tokens in one pass (default 512)", 1);
+  number("--select", policy.select, "Units that a lookup brings back (default 16)", 1);
+  number("--representatives", policy.representatives, "Keys that stand for a unit (default 4)", 1);
+  add_setting(app, "--vote", policy.vote,
+              "How heads agree on units: 'sum' of inner products, or 'softmax' of each head first")
+      ->check(CLI::IsMember({"sum", "softmax"}))
+      ->option_text("NAME")
+      ->group(group);
+}
+
+void add_session_options(CLI::App* app, SessionOptions& options) {
+  add_setting(
+      app, "--template", options.template_family,
+      "Chat template of a new session: 'auto' (the model's own), 'raw' (none), or a family as "
+      "'chatml'")
+      ->option_text("NAME");
+  options.system_flag = add_setting(app, "--system", options.system,
+                                    "System prompt of a new session (default: the model's own)")
+                            ->option_text("TEXT");
+  auto* only_new =
+      add_switch(app, "--new", options.only_new, "Refuse to resume: the session must be new");
+  add_switch(app, "--existing", options.only_existing, "Refuse to make: the session must exist")
+      ->excludes(only_new);
+  add_policy_options(app, options.policy);
+}
+
+void add_sampling_options(CLI::App* app, protocol::GenerateParams& params) {
+  const char* group = "Sampling";
+  add_setting(app, "--max-tokens", params.max_tokens, "Most tokens to generate (default 256)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->option_text("N")
+      ->group(group);
+  add_setting(app, "--temperature", params.temperature,
+              "0 (default): always the likeliest token; higher: more variety")
+      ->check(CLI::Range(0.0, 100.0))
+      ->option_text("T")
+      ->group(group);
+  add_setting(app, "--top-k", params.top_k, "Only the K likeliest tokens (0, default: all)")
+      ->check(CLI::Range(0, 1 << 30))
+      ->option_text("K")
+      ->group(group);
+  add_setting(app, "--top-p", params.top_p,
+              "Only the likeliest tokens that make up probability P (1, default: all)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->option_text("P")
+      ->group(group);
+  add_setting(app, "--min-p", params.min_p,
+              "Only tokens at least P times as likely as the likeliest (0, default: all)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->option_text("P")
+      ->group(group);
+  add_setting(app, "--repetition-penalty", params.repetition_penalty,
+              "Above 1: tokens seen lately become less likely (1, default: off)")
+      ->check(CLI::Range(0.01, 100.0))
+      ->option_text("R")
+      ->group(group);
+  add_setting(app, "--penalty-window", params.penalty_window,
+              "Tokens that count as lately (default 256)")
+      ->check(CLI::Range(0, 1 << 30))
+      ->option_text("N")
+      ->group(group);
+  add_setting(app, "--seed", params.seed, "Same seed, same answer (default 0)")
+      ->option_text("N")
+      ->group(group);
+  add_setting(app, "--stop", params.stop,
+              "End the answer before this text; may be given several times")
+      ->option_text("TEXT")
+      ->allow_extra_args(false)
+      ->group(group);
+}
+
+protocol::OpenRequest open_request(const SessionOptions& options) {
+  protocol::OpenRequest request;
+  request.name = options.name;
+  request.must_create = options.only_new;
+  request.must_exist = options.only_existing;
+  request.policy = options.policy;
+  request.template_family = options.template_family;
+  if (options.system_flag != nullptr && options.system_flag->count() > 0) {
+    request.system = options.system;
+  }
+  return request;
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,67 @@
+// Flags that several commands share. Each flag --some-name can also be set by the environment
+// variable RINGTIDE_SOME_NAME or in the configuration file; a flag wins over the file, the file
+// over the environment.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocol/server.h"
+#include "protocol/service.h"
+
+namespace ringtide::deploy {
+
+// What a server in this process is made of: `serve`, and the commands that embed one.
+struct ServerOptions {
+  std::string model;  // empty: the default one
+  std::string store;
+  int threads = 0;         // 0: one a usable core
+  int64_t ram_budget = 0;  // 0: half of the machine's memory
+  std::string kv_type = "f16";
+  protocol::ServerLimits limits;
+  int max_sessions = 256;
+  int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
+};
+
+// Where a command finds its sessions.
+struct TargetOptions {
+  std::string connect;  // empty: a server in this process, over `server.store`
+  ServerOptions server;
+};
+
+// A session to open, and how it is made where it is new.
+struct SessionOptions {
+  std::string name;
+  protocol::Policy policy;
+  std::string template_family = "auto";
+  std::string system;
+  const CLI::Option* system_flag = nullptr;  // given at all: an empty prompt is a choice too
+  bool only_new = false, only_existing = false;
+};
+
+std::string environment_name(const std::string& flag);  // "--max-tokens" -> "RINGTIDE_MAX_TOKENS"
+
+template <class T>
+CLI::Option* add_setting(CLI::App* app, const std::string& flag, T& value,
+                         const std::string& help) {
+  return app->add_option(flag, value, help)->envname(environment_name(flag));
+}
+
+CLI::Option* add_switch(CLI::App* app, const std::string& flag, bool& value,
+                        const std::string& help);
+// Accepts K, M, G, T (powers of 1024).
+CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
+                       const std::string& help);
+
+void add_engine_options(CLI::App* app, ServerOptions& options);  // model, threads, ram budget, KV
+void add_store_option(CLI::App* app, ServerOptions& options);
+void add_connect_option(CLI::App* app, std::string& connect);
+void add_policy_options(CLI::App* app, protocol::Policy& policy);
+void add_session_options(CLI::App* app, SessionOptions& options);
+void add_sampling_options(CLI::App* app, protocol::GenerateParams& params);
+
+protocol::OpenRequest open_request(const SessionOptions& options);
+
+}  // namespace ringtide::deploy

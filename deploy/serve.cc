@@ -1,0 +1,125 @@
+// ringtide serve: the daemon.
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "deploy/commands.h"
+#include "deploy/describe.h"
+#include "deploy/failure.h"
+#include "deploy/format.h"
+#include "deploy/interrupt.h"
+#include "deploy/local_server.h"
+#include "deploy/machine.h"
+
+namespace ringtide::deploy {
+
+namespace {
+
+struct ServeOptions {
+  ServerOptions server;
+  protocol::Policy policy;
+  std::string listen = "127.0.0.1:7717";
+  std::string address_file;
+  bool json = false;
+};
+
+// Appears whole or not at all, so that a script can wait for it.
+void write_address_file(const std::string& path, const std::string& address) {
+  const std::string temporary = path + ".tmp";
+  std::FILE* file = std::fopen(temporary.c_str(), "w");
+  const bool written = file != nullptr && std::fputs((address + "\n").c_str(), file) >= 0;
+  const bool closed = file != nullptr && std::fclose(file) == 0;
+  if (!written || !closed || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    throw Failure(Exit::Failed, fmt::format("cannot write --address-file {}", path));
+  }
+}
+
+std::string show(const ServerFacts& f) {
+  const std::string kind =
+      fmt::format("{} ({}, {} layers, {}, trained window {} tokens)", f.model, f.architecture,
+                  f.layers, f.quantisation, show_count(f.trained_context));
+  return show_table(
+      {{"model", kind},
+       {"weights", show_bytes(f.weight_bytes)},
+       {"threads", fmt::format("{}", f.threads)},
+       {"budget", fmt::format("GPU 0 B (none used), RAM {}, store {} free",
+                              show_bytes(f.ram_budget), show_bytes(f.store_free_bytes))},
+       {"store", f.store},
+       {"listening", f.address}});
+}
+
+void serve(const ServeOptions& options) {
+  std::string reason;
+  if (!can_listen(options.listen, reason)) {
+    throw Failure(Exit::Unreachable,
+                  fmt::format("cannot listen at {}: {}; choose another address with --listen "
+                              "(port 0: any that is free)",
+                              options.listen, reason));
+  }
+  LocalServer server(options.server, options.policy, options.listen);
+  const ServerFacts& facts = server.facts();
+  if (options.json) {
+    Json ready = {{"event", "ready"}};
+    ready.update(to_json(facts));
+    print_line(ready);
+  } else {
+    fmt::print("{}", show(facts));
+    std::fflush(stdout);
+  }
+  if (!options.address_file.empty()) write_address_file(options.address_file, facts.address);
+  const int number = wait_for_stop_signal();
+  spdlog::info("signal {}: stopping", number);
+  if (!options.address_file.empty()) std::remove(options.address_file.c_str());
+  if (options.json) print_line({{"event", "stopping"}, {"signal", number}});
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<ServeOptions>();
+  CLI::App* command = app.add_subcommand(
+      "serve", "Run the daemon: load a model, open a store, listen for clients until stopped");
+  command->fallthrough();
+  add_setting(command, "--listen", options->listen,
+              "host:port (port 0: any free one) or unix:/path (default 127.0.0.1:7717)")
+      ->option_text("ADDR");
+  add_store_option(command, options->server);
+  add_setting(command, "--address-file", options->address_file,
+              "Write the address with the real port here once clients can connect")
+      ->option_text("FILE");
+  add_switch(command, "--json", options->json, "Tell what happens as one JSON object a line");
+  add_engine_options(command, options->server);
+  add_policy_options(command, options->policy);
+  protocol::ServerLimits& limits = options->server.limits;
+  const char* group = "Limits";
+  add_setting(command, "--max-sessions", options->server.max_sessions,
+              "Sessions open at once (default 256)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->option_text("N")
+      ->group(group);
+  add_setting(command, "--max-connections", limits.max_connections,
+              "Clients connected at once (default 256)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->option_text("N")
+      ->group(group);
+  add_bytes(command, "--max-message", limits.max_message_bytes,
+            "Longest message; a longer one ends its connection (default 4M)")
+      ->group(group);
+  add_bytes(command, "--max-queued", options->server.max_queued_bytes,
+            "Appended text a session holds before it pushes back (default 8M)")
+      ->group(group);
+  add_bytes(command, "--max-unread", limits.max_queued_bytes,
+            "Generated text waiting for a slow reader before its session pauses (default 1M)")
+      ->group(group);
+  add_setting(command, "--handshake-seconds", limits.idle_handshake_seconds,
+              "Close a connection that says nothing that long (default 30)")
+      ->check(CLI::Range(1, 86400))
+      ->option_text("N")
+      ->group(group);
+  command->callback([options, &chosen] { chosen = [options] { serve(*options); }; });
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,80 @@
+// ringtide tokenize: the tokens of a text.
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "deploy/commands.h"
+#include "deploy/connection.h"
+#include "deploy/conversation.h"
+#include "deploy/describe.h"
+#include "deploy/model_cache.h"
+#include "model/gguf.h"
+#include "model/tokenizer.h"
+
+namespace ringtide::deploy {
+
+namespace {
+
+struct TokenizeOptions {
+  std::string text = "-", model, connect;
+  bool json = false;
+};
+
+using Tokens = std::vector<std::pair<int32_t, std::string>>;
+
+Tokens tokenize_here(const std::string& model, const std::string& text) {
+  const model::GgufFile file = model::GgufFile::open(find_model(model));
+  const auto tokenizer = model::Tokenizer::from_gguf(file);
+  Tokens tokens;
+  for (model::TokenId id : tokenizer->encode(text)) {
+    tokens.emplace_back(id, std::string(tokenizer->bytes(id)));
+  }
+  return tokens;
+}
+
+// Bytes as a person can read them on one line.
+std::string show_piece(const std::string& bytes) {
+  const std::string quoted = Json(bytes).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return quoted;
+}
+
+void tokenize(const TokenizeOptions& options) {
+  std::string text = options.text;
+  if (text == "-") {
+    text.clear();
+    TextSource source({"-"}, "");
+    for (std::string piece; !(piece = source.next()).empty();) text += piece;
+  }
+  Tokens tokens;
+  if (options.connect.empty()) {
+    tokens = tokenize_here(options.model, text);
+  } else {
+    Progress none(false);
+    TargetOptions target;
+    target.connect = options.connect;
+    tokens = connect(target, none).client->tokenize(text);
+  }
+  for (const auto& [id, bytes] : tokens) {
+    if (options.json) {
+      print_line({{"id", id}, {"text", bytes}, {"bytes", bytes.size()}});
+    } else {
+      fmt::print("{:>8}  {}\n", id, show_piece(bytes));
+    }
+  }
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, Command& chosen) {
+  auto options = std::make_shared<TokenizeOptions>();
+  CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, one a line");
+  command->fallthrough();
+  command->add_option("TEXT", options->text, "The text; '-' or none: standard input");
+  add_setting(command, "--model", options->model, "GGUF file whose tokenizer is used")
+      ->option_text("FILE");
+  add_connect_option(command, options->connect);
+  add_switch(command, "--json", options->json, "Print one JSON object a line");
+  command->callback([options, &chosen] { chosen = [options] { tokenize(*options); }; });
+}
+
+}  // namespace ringtide::deploy

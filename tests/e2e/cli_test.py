@@ -1,0 +1,159 @@
+"""Bad input: each ends in a documented exit code and a message that says what to do."""
+
+import json
+import os
+import socket
+import unittest
+
+from harness import (FAILED, MODEL, NOT_FOUND, OK, REFUSED, STORE, UNREACHABLE, USAGE, Case, run)
+
+
+class Usage(Case):
+    def test_help_and_version_need_nothing(self):
+        for args in (["--help"], ["ask", "--help"], ["sessions", "show", "--help"], ["--version"]):
+            result = run(*args)
+            self.assertEqual(result.code, OK, args)
+            self.assertTrue(result.out)
+
+    def test_wrong_flags_and_values(self):
+        for args, word in ((["serve", "--sotre", "x"], "--sotre"),
+                           (["ask", "--prompt", "x"], "--session"),
+                           (["ask", "--session", "s", "--policy", "best"], "--policy"),
+                           (["ask", "--session", "s", "--max-tokens", "-1"], "--max-tokens"),
+                           (["serve", "--ram-budget", "lots"], "--ram-budget"),
+                           (["ask", "--session", "s", "--new", "--existing"], "--existing"),
+                           (["dance"], "dance"),
+                           ([], "--help")):
+            with self.subTest(args=args):
+                self.assert_fails(run(*args), USAGE, word)
+
+    def test_configuration_file(self):
+        good = self.path("good.ini", b"[tokenize]\nmodel = \"%s\"\n" % self.model.encode())
+        result = run("--config", good, "tokenize", "ab")
+        self.assertEqual(result.code, OK, result.err)
+        bad = self.path("bad.ini", b"[tokenize]\nmodle = \"x\"\n")
+        self.assert_fails(run("--config", bad, "tokenize", "ab"), USAGE, "modle")
+        self.assert_fails(run("--config", self.path("none.ini"), "doctor"), USAGE, "none.ini")
+
+    def test_text_that_cannot_be_read(self):
+        missing = self.path("missing.txt")
+        self.assert_fails(run("ask", "--session", "s", "--append", missing, *self.embedded()), USAGE,
+                          "missing.txt")
+        self.assert_fails(run("ask", "--session", "s", "--append", self.folder, *self.embedded()),
+                          USAGE, self.folder)
+        self.assertFalse(os.path.exists(self.store), "nothing was made before the input was checked")
+
+
+class Models(Case):
+    def ask(self, model):
+        return run("ask", "--session", "s", "--prompt", "x", "--store", self.store, "--model", model)
+
+    def test_missing(self):
+        self.assert_fails(self.ask(self.path("none.gguf")), MODEL, "none.gguf", "--model")
+
+    def test_garbage_and_truncated(self):
+        self.assert_fails(self.ask(self.path("garbage.gguf", b"not a model at all" * 100)), MODEL,
+                          "garbage.gguf")
+        self.assert_fails(self.ask(self.path("empty.gguf", b"")), MODEL, "empty.gguf")
+        with open(self.model, "rb") as f:
+            whole = f.read()
+        for size in (4, 24, 1000, len(whole) // 2, len(whole) - 1):
+            with self.subTest(size=size):
+                self.assert_fails(self.ask(self.path("cut.gguf", whole[:size])), MODEL, "cut.gguf")
+
+    def test_tokenize_needs_only_the_tokenizer(self):
+        result = run("tokenize", "--model", self.model, "--json", "héllo\n")
+        self.assertEqual(result.code, OK, result.err)
+        self.assertEqual(sum(e["bytes"] for e in result.events), len("héllo\n".encode()))
+        for event in result.events:
+            self.assertEqual(list(event), ["id", "text", "bytes"])
+        piped = run("tokenize", "--model", self.model, "--json", text="héllo\n".encode())
+        self.assertEqual(piped.raw, result.raw)
+        self.assertEqual(run("tokenize", "--model", self.model, text=b"\xff\xfe\x80").code, OK)
+
+
+class Sessions(Case):
+    def test_unknown(self):
+        run("ask", "--session", "known", "--prompt", "x", "--max-tokens", "1", *self.embedded())
+        for command in ("show", "rm"):
+            self.assert_fails(run("sessions", command, "nobody", "--store", self.store), NOT_FOUND,
+                              "nobody")
+        self.assert_fails(run("ask", "--session", "nobody", "--existing", *self.embedded()),
+                          NOT_FOUND, "nobody")
+        daemon = self.daemon()
+        for command in ("show", "rm"):
+            self.assert_fails(run("sessions", command, "nobody", *daemon.connect), NOT_FOUND, "nobody")
+
+    def test_names_and_doubles(self):
+        first = run("ask", "--session", "s", "--new", "--prompt", "x", "--max-tokens", "1",
+                    *self.embedded())
+        self.assertEqual(first.code, OK, first.err)
+        self.assert_fails(run("ask", "--session", "s", "--new", "--prompt", "x", *self.embedded()),
+                          REFUSED, "s")
+        self.assert_fails(run("ask", "--session", "", "--prompt", "x", *self.embedded()), USAGE)
+        self.assert_fails(run("ask", "--session", "x" * 201, "--prompt", "x", *self.embedded()), USAGE)
+
+    def test_offset_that_the_session_does_not_hold(self):
+        text = self.path("text", b"abcdef")
+        common = ["ask", "--session", "s", "--append", text, *self.embedded()]
+        self.assertEqual(run(*common, "--offset", "0").code, OK)
+        self.assert_fails(run(*common, "--offset", "0"), REFUSED, "6")
+        self.assertEqual(run(*common, "--offset", "6").code, OK)
+
+    def test_another_models_session(self):
+        made = run("ask", "--session", "s", "--prompt", "x", "--max-tokens", "1", *self.embedded())
+        self.assertEqual(made.code, OK, made.err)
+        from harness import make_model
+        other = make_model(self.path("other.gguf"), seed=2)
+        self.assert_fails(run("ask", "--session", "s", "--prompt", "y", "--store", self.store,
+                              "--model", other), REFUSED, "model")
+        self.assertEqual(json.loads(run("sessions", "show", "s", "--json", "--store",
+                                        self.store).out)["appended_bytes"], 1)
+
+
+class Places(Case):
+    def test_nobody_listens(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            free = "127.0.0.1:%d" % s.getsockname()[1]
+        self.assert_fails(run("sessions", "ls", "--connect", free), UNREACHABLE, free)
+        self.assert_fails(run("ask", "--session", "s", "--prompt", "x", "--connect",
+                              "unix:" + self.path("none.sock")), UNREACHABLE, "none.sock")
+        self.assertNotEqual(run("sessions", "ls", "--connect", "no port").code, OK)
+
+    def test_port_in_use(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            taken = "127.0.0.1:%d" % s.getsockname()[1]
+            self.assert_fails(run("serve", *self.embedded(), "--listen", taken), UNREACHABLE, taken,
+                              "--listen")
+            doctor = run("doctor", "--listen", taken, "--model", self.model, "--store", self.store)
+            self.assertEqual(doctor.code, FAILED)
+            self.assertIn(taken, doctor.out)
+
+    def test_store_in_use(self):
+        daemon = self.daemon()
+        self.assert_fails(run("ask", "--session", "s", "--prompt", "x", *self.embedded()), STORE,
+                          "--connect")
+        self.assertEqual(run("sessions", "ls", *daemon.connect).code, OK)
+
+    def test_store_that_is_none(self):
+        self.assert_fails(run("sessions", "ls", "--store", self.path("nowhere")), STORE, "nowhere")
+        self.assert_fails(run("ask", "--session", "s", "--prompt", "x", "--model", self.model,
+                              "--store", self.path("file", b"x")), STORE, "file")
+
+    def test_doctor(self):
+        result = run("doctor", "--json", "--listen", "127.0.0.1:0", "--model", self.model,
+                     "--store", self.store)
+        self.assertEqual(result.code, OK, result.err)
+        self.assertEqual([e["check"] for e in result.events],
+                         ["processor", "memory", "GPU", "store", "model", "address"])
+        bad = run("doctor", "--listen", "127.0.0.1:0", "--store", self.store, "--model",
+                  self.path("none.gguf"))
+        self.assertEqual(bad.code, FAILED)
+        self.assertIn("none.gguf", bad.out)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,89 @@
+"""What the evaluations share: running ringtide in processes of its own, side by side, and tables.
+
+Needs Python 3 and the ringtide binary, nothing else: copy this folder and the binary to any machine.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--ringtide", default=os.environ.get("RINGTIDE_BINARY", "build/ringtide"),
+                        help="the binary (default build/ringtide)")
+    parser.add_argument("--model", help="GGUF file (default: the cached one)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(),
+                        help="threads of each process (default: all cores)")
+    parser.add_argument("--ram-budget", help="of each process, as 4G")
+    parser.add_argument("--work", help="folder for the stores (default: the temporary folder)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one result a line; no table")
+    parser.add_argument("--flags", default="", help="more flags of ringtide ask, as '--window 2048'")
+    return parser
+
+
+def engine_flags(options):
+    flags = ["--threads", str(options.threads)]
+    for name in ("model", "ram_budget"):
+        value = getattr(options, name)
+        if value:
+            flags += ["--" + name.replace("_", "-"), value]
+    return flags + options.flags.split()
+
+
+def environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith("RINGTIDE_")}
+
+
+def ask(options, text, policy, max_tokens, extra=()):
+    """A new session that reads `text` and answers, in a process and store of its own."""
+    with tempfile.TemporaryDirectory(prefix="ringtide-eval-", dir=options.work) as folder:
+        command = [options.ringtide, "ask", "--json", "--session", "eval", "--store",
+                   os.path.join(folder, "store"), "--policy", policy, "--append", "-", "--generate",
+                   "--temperature", "0", "--max-tokens", str(max_tokens), *engine_flags(options),
+                   *extra]
+        done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment())
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.decode('utf-8', 'replace')}")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    answer = "".join(e["text"] for e in events if e["event"] == "text")
+    return answer, events[-1]
+
+
+def token_count(options, text):
+    command = [options.ringtide, "tokenize", "--json", "-"]
+    if options.model:
+        command += ["--model", options.model]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment())
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.decode("utf-8", "replace"))
+    return done.stdout.count(b"\n")
+
+
+def run_all(options, work, items):
+    """work(item) -> a dictionary, for each item, --jobs at once. Results as they come, then all."""
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(work, i) for i in items]):
+            results.append(future.result())
+            if options.json:
+                print(json.dumps(results[-1]), flush=True)
+            else:
+                print(f"\r{len(results)} of {len(items)}", end="", file=sys.stderr, flush=True)
+    if not options.json:
+        print("\r\033[K", end="", file=sys.stderr)
+    return results
+
+
+def table(rows):
+    widths = [max(len(str(row[c])) for row in rows) for c in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [str(v).ljust(w) if c == 0 or number == 0 else str(v).rjust(w)
+                 for c, (v, w) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
