@@ -5,8 +5,10 @@
 #include <rocksdb/options.h>
 #include <rocksdb/write_batch.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,20 +25,30 @@ struct DatabaseOptions {
   std::vector<rocksdb::ColumnFamilyDescriptor> families;  // the first is "default"
 };
 
+// One opening of a database.
+struct OpenDatabase {
+  std::unique_ptr<rocksdb::DB> db;
+  std::vector<rocksdb::ColumnFamilyHandle*> families;
+  ~OpenDatabase();
+};
+
+// After a failed write, a full disk mostly, RocksDB 7.8 can be asked to go on, but writes to the
+// same damaged file or waits for ever; so here it is closed and opened again, by the first write
+// that finds room. Reading goes on all the time.
+//
 // Any thread may call anything.
 class Database {
  public:
   static Result<std::unique_ptr<Database>> open(const std::string& path, DatabaseOptions options);
-  ~Database();
-  Database(const Database&) = delete;
-  Database& operator=(const Database&) = delete;
 
-  rocksdb::DB& db() { return *db_; }
-  rocksdb::ColumnFamilyHandle* family(size_t i) { return families_[i]; }
-  bool read_only() const { return read_only_; }
+  // To be kept while anything of it is used, and no longer: as long as anyone has one, a database
+  // that failed stays as it is.
+  Result<std::shared_ptr<OpenDatabase>> use();
+  bool read_only() const { return options_.read_only; }
+  // How often it was opened again; what was not on disk before is lost.
+  int64_t reopened() const { return reopened_; }
 
-  // Writes all or nothing. After a failed write (a full disk) the database refuses more; each call
-  // tries first whether it can go on again.
+  // Writes all or nothing.
   Status write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch& batch);
   // What was written without a log is on disk, in all families alike.
   Status flush();
@@ -49,13 +61,21 @@ class Database {
   Status translate(const rocksdb::Status& status, std::string_view doing) const;
 
  private:
-  Database(std::string path, bool read_only) : path_(std::move(path)), read_only_(read_only) {}
-  Status refuse_write() const;
+  Database(std::string path, DatabaseOptions options)
+      : path_(std::move(path)), options_(std::move(options)) {}
+  Result<std::shared_ptr<OpenDatabase>> open_files(bool read_only) const;
+  Status change(std::string_view doing,
+                const std::function<rocksdb::Status(const OpenDatabase&)>& work);
+  Status open_again();
+  bool has_room(OpenDatabase& database) const;
 
   const std::string path_;
-  const bool read_only_;
-  std::unique_ptr<rocksdb::DB> db_;                     // constant after open
-  std::vector<rocksdb::ColumnFamilyHandle*> families_;  // constant after open
+  const DatabaseOptions options_;
+  std::atomic<int64_t> reopened_ = 0;
+
+  std::mutex mutex_;
+  std::shared_ptr<OpenDatabase> open_;  // nullptr: could not be opened again; guarded by mutex_
+  Status failure_;                      // of the last write, if it stopped the database; likewise
 };
 
 // Whether files of this directory can be written around the page cache.

@@ -52,7 +52,8 @@ Result<SessionEntry> SessionLog::create(const std::string& name, const Opened& o
   if (Status status = write_synced(batch); !status.ok()) return status;
   ++next_id_;
   const std::lock_guard lock(mutex_);
-  sessions_[entry.id] = {.entry = entry, .end = End{.sequence = 1, .bytes = record.size()}};
+  sessions_[entry.id] = {
+      .entry = entry, .end = End{.sequence = 1, .bytes = record.size()}, .unsure = false};
   names_[name] = entry.id;
   return entry;
 }
@@ -94,6 +95,7 @@ Status SessionLog::append(std::span<const LogWrite> writes) {
       Result<End> end = end_of(write.session);
       if (!end.ok()) return end.status();
       at = ends.emplace(write.session, end.value()).first;
+      if (Status status = make_sure(write.session, end.value(), batch); !status.ok()) return status;
     }
     End& end = at->second;
     if (write.sequence != end.sequence)
@@ -107,11 +109,30 @@ Status SessionLog::append(std::span<const LogWrite> writes) {
     ++end.sequence;
     end.bytes += record.size();
   }
-  if (Status status = write_synced(batch); !status.ok()) return status;
+  const Status status = write_synced(batch);
   const std::lock_guard lock(mutex_);
-  for (const auto& [id, end] : ends)
-    if (const auto found = sessions_.find(id); found != sessions_.end()) found->second.end = end;
-  return {};
+  for (const auto& [id, end] : ends) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) continue;
+    found->second.unsure = !status.ok();
+    if (status.ok()) found->second.end = end;
+  }
+  return status;
+}
+
+Status SessionLog::make_sure(SessionId id, const End& end, rocksdb::WriteBatch& batch) {
+  std::optional<SessionEntry> entry;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || !found->second.unsure) return {};
+    entry = found->second.entry;
+  }
+  rocksdb::Status built = batch.DeleteRange(keys::log(id, end.sequence), keys::log_of(id).last);
+  if (built.ok()) built = batch.Delete(keys::doomed(id));
+  if (built.ok() && entry)
+    built = batch.Put(keys::session(id), pack_session(keys::session(id), *entry));
+  return db_->translate(built, "write to");
 }
 
 Status SessionLog::replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit) {
@@ -168,7 +189,9 @@ Result<SessionLog::End> SessionLog::find_end(SessionId id) {
   rocksdb::ReadOptions options;
   options.iterate_lower_bound = &first;
   options.iterate_upper_bound = &last;
-  const std::unique_ptr<rocksdb::Iterator> it(db_->db().NewIterator(options));
+  auto used = db_->use();
+  if (!used.ok()) return used.status();
+  const std::unique_ptr<rocksdb::Iterator> it(used.value()->db->NewIterator(options));
   it->SeekToLast();
   if (!it->status().ok()) return db_->translate(it->status(), "read from");
   if (!it->Valid()) return Status(Code::Corrupt, name_of(id) + ": its log is missing");
@@ -186,9 +209,13 @@ Status SessionLog::begin_remove(SessionId id) {
   rocksdb::Status built = batch.Delete(keys::session(id));
   if (built.ok()) built = batch.Put(keys::doomed(id), pack_number(keys::doomed(id), id));
   if (!built.ok()) return db_->translate(built, "write to");
-  if (Status status = write_synced(batch); !status.ok()) return status;
+  const Status written = write_synced(batch);
   const std::lock_guard lock(mutex_);
   const auto found = sessions_.find(id);
+  if (!written.ok()) {
+    found->second.unsure = true;
+    return written;
+  }
   if (found->second.entry) names_.erase(found->second.entry->name);
   sessions_.erase(found);
   doomed_.push_back(id);

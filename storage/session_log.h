@@ -51,6 +51,8 @@ class SessionLog {
   struct Session {
     std::optional<SessionEntry> entry;  // nothing: its row is damaged
     std::optional<End> end;             // once it was asked for
+    // A write failed, and nobody knows whether a later opening finds it: the next one undoes it.
+    bool unsure = false;
   };
 
   explicit SessionLog(std::unique_ptr<Database> db) : db_(std::move(db)) {}
@@ -59,6 +61,8 @@ class SessionLog {
   Status write_synced(rocksdb::WriteBatch& batch);
   Result<End> end_of(SessionId id);
   Result<End> find_end(SessionId id);
+  // Adds to the batch what undoes a failed write of the session, if there was one.
+  Status make_sure(SessionId id, const End& end, rocksdb::WriteBatch& batch);
   Status unknown(SessionId id) const;
 
   const std::unique_ptr<Database> db_;

@@ -18,8 +18,6 @@ DatabaseOptions database_options(const StoreOptions& options) {
   made.read_only = options.read_only;
   made.db.max_background_jobs = 2;
   made.db.max_open_files = 256;
-  made.db.keep_log_file_num = 2;
-  made.db.max_log_file_size = 4 << 20;
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(kCacheBytes);
   table.block_size = 16 << 10;

@@ -92,7 +92,9 @@ class Store {
   virtual Result<SessionSize> size(SessionId id) = 0;
 
   // -- log ----
-  // All of them become durable, or none: one group, one sync. On return they are on disk.
+  // All of them become durable, or none: one group, one sync. On return they are on disk. NoSpace:
+  // refused until there is room again; reading goes on. A group that failed is undone by the next
+  // append to its session; after a restart without one it is there whole or not at all.
   virtual Status append(std::span<const LogWrite> writes) = 0;
   // Calls `visit` with each record from sequence 0 on. Stops at the first that is corrupt or
   // missing and says so; `visit` returning false stops without an error.
@@ -105,7 +107,8 @@ class Store {
   virtual bool contains(const ContentKey& key) = 0;
   // Verifies each part's checksum. A corrupt unit is counted and dropped from the index.
   virtual void read(std::span<PartRead> reads) = 0;
-  // Everything put so far is on disk when this returns.
+  // Everything put so far is on disk when this returns Ok. After NoSpace, units that were not on
+  // disk may be absent.
   virtual Status flush() = 0;
 
   virtual StoreStats stats() = 0;

@@ -5,6 +5,9 @@
 
 namespace ringtide::storage {
 
+UnitStore::Change::Change(UnitStore& store, std::shared_ptr<OpenDatabase> used)
+    : store_(store), used_(std::move(used)) {}
+
 void UnitStore::Change::check(const rocksdb::Status& status) {
   if (!status.ok()) check(store_.db_->translate(status, "change"));
 }
@@ -23,11 +26,11 @@ void UnitStore::Change::add(const ContentKey& key, const UnitRow& row,
     // The caller's bytes go into the batch without a copy between.
     const rocksdb::Slice value[] = {slice(bytes),
                                     {reinterpret_cast<const char*>(&sum), sizeof sum}};
-    check(batch_.Put(store_.db_->family(kPayload), rocksdb::SliceParts(&stored_key, 1),
+    check(batch_.Put(used_->families[kPayload], rocksdb::SliceParts(&stored_key, 1),
                      rocksdb::SliceParts(value, 2)));
   }
   const std::string unit_key = keys::unit(key);
-  check(batch_.Put(store_.db_->family(kIndex), unit_key, pack_unit(unit_key, row)));
+  check(batch_.Put(used_->families[kIndex], unit_key, pack_unit(unit_key, row)));
   ++units_;
   bytes_ += static_cast<int64_t>(row.bytes);
 }
@@ -35,7 +38,7 @@ void UnitStore::Change::add(const ContentKey& key, const UnitRow& row,
 void UnitStore::Change::add_owner(const keys::Owner& owner, uint64_t bytes) {
   const std::string owner_key = keys::owner(owner);
   const std::string owned_key = keys::owned(owner.session, owner.number);
-  rocksdb::ColumnFamilyHandle* index = store_.db_->family(kIndex);
+  rocksdb::ColumnFamilyHandle* index = used_->families[kIndex];
   check(batch_.Put(index, owner_key, seal(owner_key, "")));
   check(batch_.Put(index, owned_key, pack_owned(owned_key, {.key = owner.key, .bytes = bytes})));
 }
@@ -79,11 +82,11 @@ void UnitStore::Change::erase_owners(const ContentKey& key) {
 
 void UnitStore::Change::erase_payload(uint64_t first, uint64_t last) {
   const keys::Range parts = keys::parts_of(first, last);
-  check(batch_.DeleteRange(store_.db_->family(kPayload), parts.first, parts.last));
+  check(batch_.DeleteRange(used_->families[kPayload], parts.first, parts.last));
 }
 
 void UnitStore::Change::forget(std::string_view index_key) {
-  check(batch_.Delete(store_.db_->family(kIndex), slice(index_key)));
+  check(batch_.Delete(used_->families[kIndex], slice(index_key)));
 }
 
 void UnitStore::Change::forget_unit(std::string_view unit_key) {
@@ -93,6 +96,7 @@ void UnitStore::Change::forget_unit(std::string_view unit_key) {
 
 Status UnitStore::Change::apply() {
   if (!status_.ok()) return status_;
+  used_.reset();
   rocksdb::WriteOptions options;
   options.disableWAL = true;
   if (Status status = store_.db_->write(options, batch_); !status.ok()) return status;

@@ -12,7 +12,8 @@ namespace ringtide::storage {
 
 class UnitStore::Change {
  public:
-  explicit Change(UnitStore& store) : store_(store) {}
+  // `used` names the tables until `apply`.
+  Change(UnitStore& store, std::shared_ptr<OpenDatabase> used);
 
   // Payload and index row of a new unit.
   void add(const ContentKey& key, const UnitRow& row,
@@ -39,6 +40,7 @@ class UnitStore::Change {
   void check(const Status& status);
 
   UnitStore& store_;
+  std::shared_ptr<OpenDatabase> used_;
   rocksdb::WriteBatch batch_;
   Status status_;
   std::set<keys::Owner, bool (*)(const keys::Owner&, const keys::Owner&)> released_{

@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kReleasedAtOnce = 4096;
 
 // Whole files of payload that nobody owns are unlinked at once; the rest is left to compaction.
-void unlink_files(Database& db, rocksdb::ColumnFamilyHandle* family,
+void unlink_files(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
                   const std::set<uint64_t>& unit_ids) {
   for (auto it = unit_ids.begin(); it != unit_ids.end();) {
     const uint64_t first = *it;
@@ -26,7 +26,7 @@ void unlink_files(Database& db, rocksdb::ColumnFamilyHandle* family,
     const keys::Range range = keys::parts_of(first, last);
     const rocksdb::Slice begin = range.first, end = range.last;
     // A failure costs room, nothing else: the rows are deleted already.
-    static_cast<void>(rocksdb::DeleteFilesInRange(&db.db(), family, &begin, &end, false));
+    static_cast<void>(rocksdb::DeleteFilesInRange(&db, family, &begin, &end, false));
   }
 }
 
@@ -48,12 +48,14 @@ Status UnitStore::put(std::span<const UnitWrite> units,
                                   " to own unit " + std::to_string(unit.number)};
     if (Status status = put_one(unit); !status.ok()) return status;
   }
-  return {};
+  return load_again();
 }
 
 Status UnitStore::put_one(const UnitWrite& unit) {
   const keys::Owner owner{.key = unit.key, .session = unit.owner, .number = unit.number};
-  Change change(*this);
+  auto used = db_->use();
+  if (!used.ok()) return used.status();
+  Change change(*this, std::move(used).value());
   const std::string owned_key = keys::owned(unit.owner, unit.number);
   std::string value;
   const Status before = db_->get(kIndex, owned_key, value);
@@ -129,9 +131,12 @@ ReadOutcome UnitStore::read_part(const UnitRow& row, const PartRead& read) {
   rocksdb::ReadOptions options;
   options.fill_cache = false;        // memory for units is above the store
   options.verify_checksums = false;  // the part's own is verified
+  auto used = db_->use();
+  if (!used.ok()) return ReadOutcome::Absent;
+  const OpenDatabase& open = *used.value();
   rocksdb::PinnableSlice value;
   const rocksdb::Status status =
-      db_->db().Get(options, db_->family(kPayload), keys::part(row.id, read.part), &value);
+      open.db->Get(options, open.families[kPayload], keys::part(row.id, read.part), &value);
   if (!status.ok())
     return status.IsNotFound() || status.IsCorruption() ? ReadOutcome::Corrupt
                                                         : ReadOutcome::Absent;
@@ -149,14 +154,27 @@ bool UnitStore::drop(const ContentKey& key, uint64_t id) {
   const std::optional<UnitRow> row = row_of(key);
   if (!row || row->id != id) return false;
   if (db_->read_only()) return true;
-  Change change(*this);
+  auto used = db_->use();
+  if (!used.ok()) return false;
+  Change change(*this, std::move(used).value());
   change.erase(key, *row);
   // If it cannot be written the unit is found damaged again at its next reading.
   static_cast<void>(change.apply());
   return true;
 }
 
-Status UnitStore::flush() { return db_->flush(); }
+Status UnitStore::flush() {
+  const Status status = db_->flush();
+  const std::lock_guard lock(changing_);
+  if (Status loaded = load_again(); !loaded.ok()) return loaded;
+  return status;
+}
+
+Status UnitStore::load_again() {
+  if (db_->reopened() == loaded_) return {};
+  loaded_ = db_->reopened();
+  return load();
+}
 
 Status UnitStore::remove_owner(SessionId id) {
   const std::lock_guard lock(changing_);
@@ -165,7 +183,9 @@ Status UnitStore::remove_owner(SessionId id) {
   if (Status status = db_->flush(); !status.ok()) return status;
   std::set<uint64_t> erased;
   while (true) {
-    Change change(*this);
+    auto used = db_->use();
+    if (!used.ok()) return used.status();
+    Change change(*this, std::move(used).value());
     size_t released = 0;
     Status read =
         db_->scan(kIndex, keys::owned_by(id), [&](std::string_view key, std::string_view value) {
@@ -183,7 +203,8 @@ Status UnitStore::remove_owner(SessionId id) {
     erased.insert(change.erased().begin(), change.erased().end());
   }
   if (Status status = db_->flush(); !status.ok()) return status;
-  unlink_files(*db_, db_->family(kPayload), erased);
+  if (auto used = db_->use(); used.ok())
+    unlink_files(*used.value()->db, used.value()->families[kPayload], erased);
   return {};
 }
 

@@ -49,7 +49,9 @@ class UnitStore {
   class Change;  // one batch of rows, unit_change.h
 
   UnitStore(std::unique_ptr<Database> db, const StoreOptions& options);
+  // Counts what is there, finds the next id, and clears what damaged index rows leave behind.
   Status load();
+  Status load_again();  // if the database was opened again
 
   Status put_one(const UnitWrite& unit);
   // The unit's row, if it is of the open fingerprint.
@@ -66,6 +68,7 @@ class UnitStore {
 
   std::mutex changing_;     // every change of rows
   uint64_t next_unit_ = 1;  // guarded by changing_
+  int64_t loaded_ = 0;      // database openings that `load` has seen; guarded by changing_
   std::atomic<int64_t> units_ = 0, unit_bytes_ = 0, corrupt_parts_ = 0;
 };
 

@@ -26,8 +26,6 @@ DatabaseOptions database_options(const std::string& path, const StoreOptions& op
   made.read_only = options.read_only;
   made.db.max_background_jobs = 4;
   made.db.max_open_files = 1024;
-  made.db.keep_log_file_num = 2;
-  made.db.max_log_file_size = 4 << 20;
   // Index and payload have no log; they reach the disk together.
   made.db.atomic_flush = true;
   made.db.use_direct_io_for_flush_and_compaction =
@@ -73,14 +71,15 @@ Result<std::unique_ptr<UnitStore>> UnitStore::open(const std::string& path,
 }
 
 Status UnitStore::load() {
+  int64_t units = 0, bytes = 0;
   std::vector<std::string> damaged;
   std::vector<uint64_t> live;
   Status status =
       db_->scan(kIndex, keys::all_units(), [&](std::string_view key, std::string_view value) {
         const auto row = unpack_unit(key, value);
         if (row) {
-          ++units_;
-          unit_bytes_ += static_cast<int64_t>(row->bytes);
+          ++units;
+          bytes += static_cast<int64_t>(row->bytes);
           live.push_back(row->id);
           next_unit_ = std::max(next_unit_, row->id + 1);
         } else {
@@ -89,16 +88,23 @@ Status UnitStore::load() {
         return true;
       });
   if (!status.ok()) return status;
-  const std::unique_ptr<rocksdb::Iterator> last(
-      db_->db().NewIterator(rocksdb::ReadOptions(), db_->family(kPayload)));
-  last->SeekToLast();
-  if (last->Valid())
-    if (const auto id = keys::parse_part_unit(view(last->key())))
-      next_unit_ = std::max(next_unit_, *id + 1);
+  units_ = units;
+  unit_bytes_ = bytes;
+  auto used = db_->use();
+  if (!used.ok()) return used.status();
+  {
+    const OpenDatabase& open = *used.value();
+    const std::unique_ptr<rocksdb::Iterator> last(
+        open.db->NewIterator(rocksdb::ReadOptions(), open.families[kPayload]));
+    last->SeekToLast();
+    if (last->Valid())
+      if (const auto id = keys::parse_part_unit(view(last->key())))
+        next_unit_ = std::max(next_unit_, *id + 1);
+  }
   if (damaged.empty() || db_->read_only()) return {};
   // Which payload belonged to a damaged row is not known: it is what no other row names.
   std::sort(live.begin(), live.end());
-  Change change(*this);
+  Change change(*this, std::move(used).value());
   for (const std::string& key : damaged) change.forget_unit(key);
   uint64_t expected = 1;
   for (const uint64_t id : live) {

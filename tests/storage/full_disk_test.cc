@@ -12,7 +12,7 @@ namespace {
 class FullDiskTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (::mount("none", disk().c_str(), "tmpfs", 0, "size=48m") != 0)
+    if (::mount("none", disk().c_str(), "tmpfs", 0, "size=128m") != 0)
       GTEST_SKIP() << "mounting a file system is not permitted here: " << std::strerror(errno);
     mounted_ = true;
     reopen();
@@ -29,10 +29,13 @@ class FullDiskTest : public ::testing::Test {
     store_ = std::move(opened.value());
   }
   const std::string& disk() const { return directory_.path(); }
-  void fill() {
-    std::ofstream ballast(disk() + "/ballast", std::ios::binary);
+  void fill(size_t spare = 0) {
+    const std::string path = disk() + "/ballast";
+    std::ofstream ballast(path, std::ios::binary);
     const std::string block(4096, 'x');
     while (ballast.write(block.data(), std::streamsize(block.size())).flush()) continue;
+    ballast.close();
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) - spare);
   }
   void free() { std::filesystem::remove(disk() + "/ballast"); }
   Status append(SessionId id, uint64_t sequence, size_t bytes) {
@@ -83,6 +86,7 @@ TEST_F(FullDiskTest, UnitsRefuseWhileTheLogGoesOn) {
   const TestUnit large = make_unit(id, 1, {8 << 20, 8 << 20, 8 << 20, 8 << 20, 8 << 20, 8 << 20});
   const UnitWrite too_large = large.write();
   ASSERT_TRUE(store_->put({&too_large, 1}).ok());  // in memory
+  fill(4 << 20);
   const Status full = store_->flush();
   EXPECT_EQ(full.code(), Code::NoSpace) << full.message();
   EXPECT_TRUE(store_->contains(small.key));
@@ -104,6 +108,9 @@ TEST_F(FullDiskTest, UnitsGoOnWhenThereIsRoom) {
   free();
   const Status again = store_->flush();
   EXPECT_TRUE(again.ok()) << again.message();
+  ASSERT_TRUE(store_->put({&write, 1}).ok());
+  EXPECT_TRUE(store_->flush().ok());
+  EXPECT_EQ(store_->stats().units, 1);
   reopen();
   EXPECT_TRUE(store_->contains(unit.key));
 }

@@ -1,0 +1,24 @@
+// Any bytes: decoding ends, and what it accepts is encoded to the same bytes again. The input is
+// tried as it is, and as a body whose checksum fits.
+#include <cstdlib>
+
+#include "storage/checksum.h"
+#include "storage/records.h"
+
+using namespace ringtide::storage;
+
+namespace {
+
+void try_decode(const std::string& bytes) {
+  const auto record = decode(std::as_bytes(std::span(bytes)));
+  if (record.ok() && encode(record.value()) != bytes) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string bytes(reinterpret_cast<const char*>(data), size);
+  try_decode(bytes);
+  try_decode(seal("record", bytes));
+  return 0;
+}
