@@ -1,8 +1,9 @@
 // Attention over any list of KV blocks: partial results that merge by log-sum-exp.
 //
-// Every part of a context (local window, sinks, retrieved units, another shard's keys) gives a partial
-// result of the same kind, (O, LSE): O is the softmax-weighted sum of the values, LSE the natural
-// logarithm of the sum of exp(logit), float32. A query that sees no key has O = 0 and LSE = -inf.
+// Every part of a context (local window, sinks, retrieved units, another shard's keys) gives a
+// partial result of the same kind, (O, LSE): O is the softmax-weighted sum of the values, LSE the
+// natural logarithm of the sum of exp(logit), float32. A query that sees no key has O = 0 and LSE =
+// -inf.
 //
 // A query's result depends on its own vector, position and the list of blocks alone, bit for bit:
 // not on how many queries are computed together, nor on the number of threads.
@@ -53,8 +54,8 @@ void attend(const HeadShape& shape, const float* q, int64_t position, int64_t m,
 void merge(float* o, float* lse, const float* o2, const float* lse2, int64_t rows, int head_dim,
            ThreadPool& threads);
 
-// sums (heads, block.capacity) += for each key of the block, the sum of logits over the queries that
-// see it. Deterministic in the same sense; the order of addition is by query.
+// sums (heads, block.capacity) += for each key of the block, the sum of logits over the queries
+// that see it. Deterministic in the same sense; the order of addition is by query.
 void column_logits(const HeadShape& shape, const float* q, int64_t position, int64_t m,
                    const KvBlock& block, Band band, float scale, float* sums, ThreadPool& threads);
 

@@ -20,9 +20,9 @@ void silu_mul(float* gate, const float* up, int64_t n, ThreadPool& threads);
 void rope_angles(std::span<const double> inv_freq, int64_t position, int64_t n, float* cos,
                  float* sin);
 
-// Rotates x (rows, heads, head_dim) into y: the pair (x[j], x[j + head_dim/2]) by angle j of its row.
-// cos, sin: (rows, head_dim/2), or one row for all where row_stride is 0 (else head_dim/2).
-// x may be y.
+// Rotates x (rows, heads, head_dim) into y: the pair (x[j], x[j + head_dim/2]) by angle j of its
+// row. cos, sin: (rows, head_dim/2), or one row for all where row_stride is 0 (else head_dim/2). x
+// may be y.
 void rope(const float* x, int64_t rows, int heads, int head_dim, const float* cos, const float* sin,
           int64_t row_stride, float* y, ThreadPool& threads);
 

@@ -1,8 +1,8 @@
 // Matrix products with quantised weights and float32 activations.
 //
-// A row of the result depends on its own row of x alone: not on how many rows are multiplied together,
-// nor on the number of threads, bit for bit (on one machine). Batching, chunking and replay
-// therefore never change a token.
+// A row of the result depends on its own row of x alone: not on how many rows are multiplied
+// together, nor on the number of threads, bit for bit (on one machine). Batching, chunking and
+// replay therefore never change a token.
 #pragma once
 
 #include <cstddef>
@@ -17,15 +17,15 @@ namespace ringtide::kernels {
 // Weights of a linear layer, rearranged for the inner loops. Does not own its memory.
 struct PackedMatrix {
   TensorType type = TensorType::F32;
-  int64_t n = 0;  // outputs
-  int64_t k = 0;  // inputs, a multiple of the type's block
+  int64_t n = 0;                    // outputs
+  int64_t k = 0;                    // inputs, a multiple of the type's block
   const std::byte* data = nullptr;  // packed_bytes(type, n, k), 64-byte aligned
 };
 
 int64_t packed_bytes(TensorType type, int64_t n, int64_t k);
 
-// Rearranges `rows` (n, k) of GGUF's layout into dst. row_order, if not empty, has n entries: output i
-// is made from source row row_order[i].
+// Rearranges `rows` (n, k) of GGUF's layout into dst. row_order, if not empty, has n entries:
+// output i is made from source row row_order[i].
 PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
                   std::span<const int32_t> row_order, std::byte* dst, ThreadPool& threads);
 

@@ -28,7 +28,7 @@ void dequantize(TensorType type, const std::byte* src, int64_t n, float* dst);
 // How keys and values are kept.
 enum class KvType : uint8_t { F32, F16 };
 inline int64_t kv_bytes(KvType type) { return type == KvType::F32 ? 4 : 2; }
-void to_kv(KvType type, const float* src, int64_t n, void* dst);     // rounds to nearest even
+void to_kv(KvType type, const float* src, int64_t n, void* dst);  // rounds to nearest even
 void from_kv(KvType type, const void* src, int64_t n, float* dst);
 
 }  // namespace ringtide::kernels

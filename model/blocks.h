@@ -6,6 +6,7 @@
 // both feed this class the same events and so get the same blocks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,35 +16,47 @@ class BlockPlan {
  public:
   explicit BlockPlan(int32_t block) : block_(block) {}
 
-  void append(int64_t tokens) { total_ += tokens; }
-  // Generation begins: what waits becomes due, whole blocks first. Followed by one token() a token.
-  void begin_generation() { due_ = total_; }
-  // A token was sampled. It becomes due when another one follows it, not before.
+  void append(int64_t tokens) {
+    total_ += tokens;
+    for (;;) {
+      const int64_t room = block_ - planned_ % block_;
+      if (total_ - planned_ < room) return;
+      plan(room);
+    }
+  }
+  // Generation begins: what waits becomes a block. Followed by one token() a token.
+  void begin_generation() { plan(total_ - planned_); }
+  // A token was sampled. The one before it becomes a block; it waits itself, for the next one or for
+  // the text of the next turn.
   void token() {
-    due_ = total_;
+    plan(total_ - planned_);
     ++total_;
   }
 
-  // Length of the next block that may run now; 0: none. taken() moves on past it.
-  int32_t next() const {
-    const int64_t room = block_ - processed_ % block_;
-    if (total_ - processed_ >= room) return static_cast<int32_t>(room);
-    return due_ > processed_ ? static_cast<int32_t>(due_ - processed_) : 0;
-  }
+  // Length of the next block to run; 0: none is planned.
+  int32_t next() const { return taken_ < lengths_.size() ? lengths_[taken_] : 0; }
+  // The block of next() has run, or has been handed over to be run.
   void taken(int32_t length) {
     processed_ += length;
-    lengths_.push_back(length);
+    ++taken_;
   }
 
-  int64_t processed() const { return processed_; }
+  int64_t processed() const { return processed_; }  // tokens in blocks taken
+  int64_t planned() const { return planned_; }      // tokens in blocks, taken or not
   int64_t total() const { return total_; }
+  // Every block planned, taken or not, in order.
   const std::vector<int32_t>& lengths() const { return lengths_; }
 
  private:
+  void plan(int64_t length) {
+    if (length == 0) return;
+    lengths_.push_back(static_cast<int32_t>(length));
+    planned_ += length;
+  }
+
   int32_t block_;
-  int64_t processed_ = 0;  // tokens in blocks taken
-  int64_t due_ = 0;        // tokens before it run even if their block is short
-  int64_t total_ = 0;
+  int64_t processed_ = 0, planned_ = 0, total_ = 0;
+  size_t taken_ = 0;
   std::vector<int32_t> lengths_;
 };
 

@@ -39,7 +39,7 @@ struct ContextStats {
   int64_t units = 0;          // sealed
   int64_t window_bytes = 0;
   int64_t index_bytes = 0;    // representatives in memory
-  int64_t units_selected = 0;   // (layer, lookup, unit) triples attended to
+  int64_t units_selected = 0;   // (layer, lookup, unit) triples that lookups returned
   int64_t reads_ram = 0;        // of them: found in memory
   int64_t reads_store = 0;      // of them: read back from the store
   int64_t units_recomputed = 0; // lost or corrupt, rebuilt from tokens
@@ -76,6 +76,7 @@ class Engine {
   virtual void close(ContextId id) = 0;
   virtual bool has(ContextId id) const = 0;
 
+  // A pass that throws closes the contexts it was to extend: restore them from their tokens.
   // Runs one execution block: it must not cross a multiple of the policy's block length.
   virtual void prefill(ContextId id, std::span<const TokenId> tokens) = 0;
   // Runs one token of each of several contexts, each its own block of length 1.

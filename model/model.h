@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,9 +16,12 @@ namespace ringtide::model {
 
 class Tokenizer;
 
+// Called with the part of a long task that is done, 0 to 1, on the thread that asked for the task.
+using Progress = std::function<void(double)>;
+
 struct ModelConfig {
-  std::string architecture;   // "llama"
-  std::string name;           // as the file says
+  std::string architecture;  // "llama"
+  std::string name;          // as the file says
   int32_t layers = 0;
   int32_t hidden = 0;
   int32_t heads = 0;
@@ -32,12 +36,12 @@ struct ModelConfig {
 };
 
 struct LayerWeights {
-  const float* attention_norm;      // (hidden)
+  const float* attention_norm = nullptr;  // (hidden)
   kernels::PackedMatrix wq;         // hidden -> heads * head_dim, rows in half-split RoPE order
   kernels::PackedMatrix wk;         // hidden -> kv_heads * head_dim, rows in half-split RoPE order
   kernels::PackedMatrix wv;         // hidden -> kv_heads * head_dim
   kernels::PackedMatrix wo;         // heads * head_dim -> hidden
-  const float* ffn_norm;            // (hidden)
+  const float* ffn_norm = nullptr;  // (hidden)
   kernels::PackedMatrix gate, up;   // hidden -> ffn
   kernels::PackedMatrix down;       // ffn -> hidden
 };
@@ -51,12 +55,13 @@ struct Embedding {
 class Model {
  public:
   // Maps and validates a GGUF file, packs its weights with `threads`. Throws ModelError.
-  static std::shared_ptr<const Model> load(const std::string& path, kernels::ThreadPool& threads);
+  static std::shared_ptr<const Model> load(const std::string& path, kernels::ThreadPool& threads,
+                                           const Progress& progress = {});
 
   ModelConfig config;
   std::string path;
-  std::string fingerprint;         // 32 hex digits: hash of the file's bytes that decide its numbers
-  std::string chat_template;       // the file's own, may be empty
+  std::string fingerprint;    // 32 hex digits: hash of the file's bytes that decide its numbers
+  std::string chat_template;  // the file's own, may be empty
   std::shared_ptr<const Tokenizer> tokenizer;
   Embedding embedding;
   std::vector<LayerWeights> layers;

@@ -17,33 +17,38 @@ class GgufFile;  // model/gguf.h
 
 class Tokenizer {
  public:
-  // Throws ModelError: tables missing or inconsistent, or a pre-tokenizer that is not supported (named,
-  // with the list of those that are).
+  // Throws ModelError that names the key: tables missing or inconsistent, or a tokenizer or
+  // pre-tokenizer that is not supported (with the list of those that are).
   static std::shared_ptr<const Tokenizer> from_gguf(const GgufFile& file);
   virtual ~Tokenizer() = default;
 
   // Tokens of a text in which nothing is special: "<|im_end|>" is eleven characters, not an order.
-  // Invalid UTF-8 is tokenised byte by byte and survives the round trip.
+  // Invalid UTF-8 is tokenised byte by byte and survives the round trip. A byte that the vocabulary
+  // has no token for becomes U+FFFD.
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
 
   // The tokens that are certain whatever text follows, and how many bytes they cover. The rest is
-  // the tail the caller keeps and passes again with what follows. Concatenating the results over any
-  // cutting of a text, and encode() of the last tail, gives encode(text). The tail is bounded.
+  // the tail the caller keeps and passes again with what follows. Concatenating the results over
+  // any cutting of a text, and encode() of the last tail, gives encode(text). The tail has less
+  // than kMaxTail bytes.
+  static constexpr size_t kMaxTail = 4096 + 4;
   struct Stable {
     std::vector<TokenId> tokens;
     size_t bytes = 0;
   };
   virtual Stable encode_stable(std::string_view text) const = 0;
 
-  // Bytes of a token; empty for special ones.
+  // Bytes of a token; empty for special ones, and for ids outside the vocabulary. Those of a file's
+  // "user defined" tokens are their names, though no text becomes one.
   virtual std::string_view bytes(TokenId token) const = 0;
-  // The name of a special token, as "<|im_end|>"; its id by name, or -1.
+  // The name of a special token, as "<|im_end|>", or empty; its id by name, or -1.
   virtual std::string_view name(TokenId token) const = 0;
   virtual TokenId special(std::string_view name) const = 0;
 
   virtual int32_t size() const = 0;
-  virtual TokenId bos() const = 0;          // -1: none
-  virtual bool adds_bos() const = 0;        // a sequence starts with bos
+  virtual TokenId bos() const = 0;                        // -1: none
+  virtual TokenId eos() const { return -1; }              // -1: none
+  virtual bool adds_bos() const = 0;                      // a sequence starts with bos
   virtual bool ends_generation(TokenId token) const = 0;  // eos, end of turn
 };
 

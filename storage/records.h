@@ -13,7 +13,8 @@
 
 namespace ringtide::storage {
 
-// Attention policy as plain numbers; meaning and names are the model room's (model/policy_config.h).
+// Attention policy as plain numbers; meaning and names are the model room's
+// (model/policy_config.h).
 struct PolicyRecord {
   uint8_t kind = 0, vote = 0, true_positions = 0;
   int32_t window = 0, sinks = 0, unit = 0, block = 0, select = 0, representatives = 0;
@@ -23,9 +24,9 @@ struct PolicyRecord {
 // First record of every session.
 struct Opened {
   PolicyRecord policy;
-  std::string model;          // the model's fingerprint
+  std::string model;            // the model's fingerprint
   std::string template_family;  // "raw", "chatml", ...
-  std::string system;         // system prompt, already chosen
+  std::string system;           // system prompt, already chosen
   bool operator==(const Opened&) const = default;
 };
 
@@ -34,8 +35,8 @@ struct Opened {
 struct Appended {
   std::string text;
   uint64_t consumed = 0;
-  std::vector<int32_t> tokens;   // template tokens that open the turn come first
-  uint8_t opens_turn = 0;        // a user turn was opened by this append
+  std::vector<int32_t> tokens;  // template tokens that open the turn come first
+  uint8_t opens_turn = 0;       // a user turn was opened by this append
   bool operator==(const Appended&) const = default;
 };
 

@@ -11,12 +11,12 @@ enum class Code : unsigned char {
   Ok,
   NotFound,
   Exists,
-  Corrupt,      // bytes that do not match their checksum or format
-  Newer,        // written by a later format version
+  Corrupt,  // bytes that do not match their checksum or format
+  Newer,    // written by a later format version
   ReadOnly,
   NoSpace,
-  Busy,         // another process holds the store
-  Failed,       // anything else the system or the database says
+  Busy,    // another process holds the store
+  Failed,  // anything else the system or the database says
 };
 
 class [[nodiscard]] Status {
@@ -40,8 +40,9 @@ class [[nodiscard]] Result {
   Result(Status status) : status_(std::move(status)) {}
   bool ok() const { return status_.ok(); }
   const Status& status() const { return status_; }
-  T& value() { return *value_; }
-  const T& value() const { return *value_; }
+  T& value() & { return *value_; }
+  const T& value() const& { return *value_; }
+  T value() && { return std::move(*value_); }
 
  private:
   Status status_;

@@ -94,13 +94,13 @@ class Store {
   // -- log ----
   // All of them become durable, or none: one group, one sync. On return they are on disk.
   virtual Status append(std::span<const LogWrite> writes) = 0;
-  // Calls `visit` with each record from sequence 0 on. Stops at the first that is corrupt or missing
-  // and says so; `visit` returning false stops without an error.
+  // Calls `visit` with each record from sequence 0 on. Stops at the first that is corrupt or
+  // missing and says so; `visit` returning false stops without an error.
   virtual Status replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit) = 0;
 
   // -- units ----
-  // Written without sync; the index entry becomes visible only after the payload can be read back. A
-  // key that exists gains an owner only.
+  // Written without sync; the index entry becomes visible only after the payload can be read back.
+  // A key that exists gains an owner only.
   virtual Status put(std::span<const UnitWrite> units) = 0;
   virtual bool contains(const ContentKey& key) = 0;
   // Verifies each part's checksum. A corrupt unit is counted and dropped from the index.

@@ -1,0 +1,73 @@
+// The register tile under every product here: R rows of x by kVectors vectors of outputs.
+//
+// Lanes are outputs and x is broadcast, so each output is one chain of fused multiply-adds over k,
+// the same whatever the tile's height: that is what makes results independent of the batch.
+#include "kernels/simd_inl.h"
+
+#if defined(RINGTIDE_KERNELS_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef RINGTIDE_KERNELS_TILE_INL_H
+#undef RINGTIDE_KERNELS_TILE_INL_H
+#else
+#define RINGTIDE_KERNELS_TILE_INL_H
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace ringtide::kernels::HWY_NAMESPACE {
+
+// Rows of the tallest tile: 24 sums, two weights and one input fill 32 registers, 12 sums fill 16.
+constexpr int kTileRows = kManyRegisters ? 12 : 6;
+
+// Sums of a tile; operator() takes the weights of input k.
+template <int R, int kVectors_>
+struct Tile {
+  static constexpr int kVectors = kVectors_;
+  const float* x;
+  int64_t stride;  // between rows of x
+  Vf sum[R][kVectors];
+
+  HWY_INLINE Tile(const float* x_rows, int64_t row_stride) : x(x_rows), stride(row_stride) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(Df());
+    }
+  }
+
+  HWY_INLINE void operator()(int64_t k, const Vf (&w)[kVectors]) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const Vf input = hn::Set(Df(), x[r * stride + k]);
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(input, w[v], sum[r][v]);
+    }
+  }
+
+  // Adds the products of inputs [begin, end) with w (inputs, outputs), rows `w_stride` apart.
+  HWY_INLINE void add(const float* HWY_RESTRICT w, int64_t w_stride, int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      Vf weights[kVectors];
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) weights[v] = load(w + k * w_stride + v * kLanes);
+      (*this)(k, weights);
+    }
+  }
+};
+
+// Calls f.template operator()<R>() with the greatest tile height R <= rows; returns R.
+template <class F>
+HWY_INLINE int with_rows(int64_t rows, const F& f) {
+  if constexpr (kTileRows > 6) {
+    if (rows >= kTileRows) return f.template operator()<kTileRows>(), kTileRows;
+    if (rows >= 8) return f.template operator()<8>(), 8;
+  }
+  if (rows >= 6) return f.template operator()<6>(), 6;
+  if (rows >= 4) return f.template operator()<4>(), 4;
+  if (rows == 3) return f.template operator()<3>(), 3;
+  if (rows == 2) return f.template operator()<2>(), 2;
+  return f.template operator()<1>(), 1;
+}
+
+}  // namespace ringtide::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled include guard

@@ -1,0 +1,172 @@
+#include "model/context.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/dot_rows.h"
+#include "kernels/elementwise.h"
+
+namespace ringtide::model {
+namespace {
+
+Context::Rotation rotation(std::span<const double> inv_freq, int64_t position, int64_t n) {
+  Context::Rotation r;
+  r.cos.resize(n * inv_freq.size());
+  r.sin.resize(n * inv_freq.size());
+  kernels::rope_angles(inv_freq, position, n, r.cos.data(), r.sin.data());
+  return r;
+}
+
+}  // namespace
+
+Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
+                 std::span<const double> inv_freq, const std::string& fingerprint)
+    : id_(id),
+      policy_(std::move(policy)),
+      layout_(layout),
+      inv_freq_(inv_freq.begin(), inv_freq.end()),
+      history_(policy_->config(), fingerprint),
+      index_(layout.layers, layout.shape),
+      lookup_(rotation(inv_freq, policy_->config().window - 1, 1)),
+      limit_(rotation(inv_freq, std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
+
+std::shared_ptr<Page> Context::new_page(int64_t number) const {
+  return std::make_shared<Page>(layout_, inv_freq_, number * layout_.unit);
+}
+
+void Context::begin(std::span<const TokenId> tokens) {
+  block_.assign(tokens.begin(), tokens.end());
+  picked.clear();
+  logits.clear();
+  const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
+  while (pages_end() * unit < end) pages_.push_back(new_page(pages_end()));
+
+  const int64_t half = layout_.shape.head_dim / 2;
+  const int64_t limit = policy_->position().query_limit;
+  for (Rotation* r : {&near_, &far_}) {
+    r->cos.resize(block_tokens() * half);
+    r->sin.resize(block_tokens() * half);
+  }
+  for (int64_t p = begin; p < end; ++p) {
+    const Page& at = *page(p / unit);
+    const int64_t row = (p - begin) * half, t = p % unit * half;
+    std::copy_n(at.cos() + t, half, near_.cos.begin() + row);
+    std::copy_n(at.sin() + t, half, near_.sin.begin() + row);
+    const bool held = p > limit;
+    std::copy_n(held ? limit_.cos.data() : at.cos() + t, half, far_.cos.begin() + row);
+    std::copy_n(held ? limit_.sin.data() : at.sin() + t, half, far_.sin.begin() + row);
+  }
+}
+
+void Context::put(int layer, const float* k, const float* v) {
+  const int64_t dim = layout_.shape.head_dim, kv_heads = layout_.shape.kv_heads;
+  const int64_t row_bytes = dim * kernels::kv_bytes(layout_.type);
+  for (int64_t i = 0; i < block_tokens(); ++i) {
+    const int64_t p = processed() + i;
+    Page& at = *page(p / layout_.unit);
+    for (int64_t g = 0; g < kv_heads; ++g) {
+      const int64_t to = (g * layout_.unit + p % layout_.unit) * row_bytes;
+      const int64_t from = (i * kv_heads + g) * dim;
+      kernels::to_kv(layout_.type, k + from, dim, at.k(layer) + to);
+      kernels::to_kv(layout_.type, v + from, dim, at.v(layer) + to);
+    }
+  }
+}
+
+void Context::finish(const float* last, int32_t hidden_size, UnitStore& store, UnitCache& cache,
+                     kernels::ThreadPool& threads) {
+  hidden.assign(last, last + hidden_size);
+  for (int64_t n = history_.add(block_); n > 0; --n) seal(store, cache, threads);
+  block_.clear();
+}
+
+void Context::seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads) {
+  std::shared_ptr<Page> page = pages_.front();
+  const int64_t unit = page->position() / layout_.unit;
+  if (policy_->represents()) {
+    if (!page->represented) represent(*page, unit, threads);
+    index_.add(page->representatives());
+  }
+  SealedUnit sealed;
+  sealed.key = history_.keys()[unit];
+  sealed.number = unit;
+  for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
+  sealed.parts.push_back(page->representative_bytes());
+  sealed.owner = page;
+  if (policy_->reside(unit) == Residency::Keep)
+    for (int l = 0; l < layout_.layers; ++l)
+      cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+  store.put(id_, std::move(sealed));
+  if (unit == 0) first_ = page;
+  pages_.pop_front();
+  ++base_;
+}
+
+// Score of a key, as published: the mean of its logits over the queries of its window; the mean's
+// divisor does not change the order. Queries that stand in pages wholly inside every key's window
+// are summed once, since a sum of logits is the logit of the sum; those of the first and last page
+// were summed key by key as they came.
+void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) {
+  const auto& shape = layout_.shape;
+  const int64_t dim = shape.head_dim, half = dim / 2, n = layout_.unit;
+  const int64_t whole = policy_->config().window / layout_.unit - 1;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
+  std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n);
+  for (int l = 0; l < layout_.layers; ++l) {
+    kernels::from_kv(layout_.type, page.k(l), static_cast<int64_t>(keys.size()), keys.data());
+    for (int g = 0; g < shape.kv_heads; ++g)
+      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, page.cos(), page.sin(), half,
+                    rotated.data() + g * n * dim, threads);
+    std::fill(queries.begin(), queries.end(), 0.0f);
+    for (int64_t w = 1; w <= whole; ++w) {
+      const float* sum = pages_[w]->query_sum(l);
+      for (size_t i = 0; i < queries.size(); ++i) queries[i] += sum[i];
+    }
+    for (int h = 0; h < shape.heads; ++h) {
+      const int64_t g = h / (shape.heads / shape.kv_heads);
+      kernels::dot_rows(rotated.data() + g * n * dim, n, dim, queries.data() + h * dim,
+                        logit.data());
+      for (int64_t t = 0; t < n; ++t)
+        scores[h * n + t] = page.logit_sums(l)[h * n + t] + scale * logit[t];
+    }
+    const int32_t begin = unit == 0 ? policy_->config().sinks : 0;
+    policy_->represent(shape, keys.data(), scores.data(), begin,
+                       page.representatives() + l * layout_.row());
+  }
+}
+
+Page* Context::page(int64_t number) {
+  const int64_t at = number - base_;
+  if (at >= 0 && at < static_cast<int64_t>(pages_.size())) return pages_[at].get();
+  return number == 0 ? first_.get() : nullptr;
+}
+
+const Context::Rotation& Context::unit_rotation(int64_t unit) {
+  if (unit >= static_cast<int64_t>(unit_rotations_.size())) unit_rotations_.resize(unit + 1);
+  auto& r = unit_rotations_[unit];
+  if (!r)
+    r = std::make_unique<Rotation>(rotation(inv_freq_, unit * layout_.unit, layout_.unit));
+  return *r;
+}
+
+void Context::resume(History history, std::vector<std::shared_ptr<Page>> pages,
+                     std::shared_ptr<Page> first, UnitIndex index) {
+  history_ = std::move(history);
+  base_ = sealed();
+  pages_.assign(pages.begin(), pages.end());
+  first_ = std::move(first);
+  index_ = std::move(index);
+}
+
+ContextStats Context::stats() const {
+  ContextStats s = counters;
+  s.tokens = processed();
+  s.units = sealed();
+  s.window_bytes = static_cast<int64_t>(pages_.size() + (first_ ? 1 : 0)) * layout_.page_bytes();
+  s.index_bytes = index_.bytes();
+  return s;
+}
+
+}  // namespace ringtide::model

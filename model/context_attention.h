@@ -1,0 +1,46 @@
+// One layer's attention of one block: near part, far part, and what the index learns from it.
+//
+// Every key of the prefix is seen by a query exactly once or not at all:
+//   near: pages not sealed, distance < window;
+//   far:  distance >= window, of sinks, of pages not sealed ("overflow"), of selected units.
+// Under policies of true distance, far and near share one rotation and overflow counts as near.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "model/context.h"
+
+namespace ringtide::model {
+
+class ContextAttention {
+ public:
+  // `recover(context, units)`: makes units readable again that the store has lost, or throws.
+  using Recover = std::function<void(Context&, const std::vector<int64_t>&)>;
+  ContextAttention(UnitCache& cache, kernels::ThreadPool& threads, Recover recover)
+      : cache_(cache), threads_(threads), recover_(std::move(recover)) {}
+
+  // q (m, heads, head_dim) of the block begun in `context`, before RoPE; the layer's keys and values
+  // are put already. Writes o (m, heads, head_dim). q is left rotated.
+  void run(Context& context, int layer, float* q, float* o);
+
+ private:
+  void learn(Context& context, int layer, const float* q);
+  void near(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
+  void far_pages(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
+  void units(Context& context, int layer, std::span<const int64_t> units,
+             std::vector<kernels::KvBlock>& blocks);
+  void select(Context& context, int layer, const float* q, std::vector<int64_t>& units);
+
+  UnitCache& cache_;
+  kernels::ThreadPool& threads_;
+  Recover recover_;
+  std::vector<kernels::KvBlock> blocks_;
+  std::vector<UnitCache::Want> wants_;
+  std::vector<int64_t> units_;
+  std::vector<float> far_q_, o2_, lse_, lse2_, mean_;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,15 @@
+// What makes two model files the same model.
+#pragma once
+
+#include <string>
+
+#include "model/gguf.h"
+
+namespace ringtide::model {
+
+// 32 hex digits: XXH3-128 over the name, type, shape and bytes of each tensor, and over the
+// metadata that change numbers or tokens: the architecture's, the tokenizer's and the architecture
+// itself. The order in the file, its alignment, names and licences do not matter.
+std::string fingerprint(const GgufFile& file);
+
+}  // namespace ringtide::model

@@ -1,0 +1,52 @@
+#include "model/history.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+
+namespace ringtide::model {
+namespace {
+
+UnitKey hash(const UnitKey& before, int64_t number, const void* bytes, size_t size) {
+  XXH3_state_t state;
+  XXH3_128bits_reset(&state);
+  const uint64_t head[3] = {before.hi, before.lo, static_cast<uint64_t>(number)};
+  XXH3_128bits_update(&state, head, sizeof(head));
+  XXH3_128bits_update(&state, bytes, size);
+  const XXH128_hash_t h = XXH3_128bits_digest(&state);
+  return {h.high64, h.low64};
+}
+
+}  // namespace
+
+History::History(const PolicyConfig& policy, const std::string& fingerprint) : policy_(policy) {
+  const int32_t numbers[] = {static_cast<int32_t>(policy.kind), policy.window, policy.sinks,
+                             policy.unit,   policy.block,       policy.select,
+                             policy.representatives, static_cast<int32_t>(policy.vote),
+                             policy.true_positions};
+  chain_ = hash({}, 0, fingerprint.data(), fingerprint.size());
+  chain_ = hash(chain_, 0, numbers, sizeof(numbers));
+}
+
+int64_t History::add(std::span<const TokenId> block) {
+  tokens_.insert(tokens_.end(), block.begin(), block.end());
+  ends_.push_back(tokens());
+  chain_ = hash(chain_, static_cast<int64_t>(block.size()), block.data(), block.size_bytes());
+  const int64_t sealed = sealed_at(tokens());
+  const int64_t before = static_cast<int64_t>(keys_.size());
+  for (int64_t u = before; u < sealed; ++u) keys_.push_back(hash(chain_, u, "unit", 4));
+  return sealed - before;
+}
+
+std::span<const TokenId> History::block(size_t index) const {
+  const int64_t begin = index == 0 ? 0 : ends_[index - 1];
+  return std::span(tokens_).subspan(begin, ends_[index] - begin);
+}
+
+int64_t History::sealed_at(int64_t processed) const {
+  // Unit u's last key stands at (u + 1) * unit - 1, and the next query at `processed`.
+  return std::max<int64_t>(0, (processed - policy_.window + 1) / policy_.unit);
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,47 @@
+// What a context has processed: its tokens, the execution blocks they ran in, and the keys of the
+// units that follow from them.
+//
+// Everything else of a context can be computed from this. Live contexts extend it block by block; a
+// restored one is made by feeding it the same blocks.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/policy_config.h"
+#include "model/types.h"
+#include "model/unit_store.h"
+
+namespace ringtide::model {
+
+class History {
+ public:
+  // `fingerprint` names everything else that the bytes of a unit depend on: weights, KV type, ...
+  History(const PolicyConfig& policy, const std::string& fingerprint);
+
+  // A block has run. Returns how many units are sealed by it: those whose last token has left the
+  // window of the next query.
+  int64_t add(std::span<const TokenId> block);
+
+  const PolicyConfig& policy() const { return policy_; }
+  int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
+  const std::vector<TokenId>& all_tokens() const { return tokens_; }
+  // Where each block ends, in tokens; ascending.
+  const std::vector<int64_t>& block_ends() const { return ends_; }
+  std::span<const TokenId> block(size_t index) const;
+  // Keys of the sealed units, by number.
+  const std::vector<UnitKey>& keys() const { return keys_; }
+  // Units sealed when `processed` tokens had run.
+  int64_t sealed_at(int64_t processed) const;
+
+ private:
+  PolicyConfig policy_;
+  UnitKey chain_;
+  std::vector<TokenId> tokens_;
+  std::vector<int64_t> ends_;
+  std::vector<UnitKey> keys_;
+};
+
+}  // namespace ringtide::model

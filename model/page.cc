@@ -1,0 +1,51 @@
+#include "model/page.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "kernels/elementwise.h"
+
+namespace ringtide::model {
+namespace {
+
+int64_t float_count(const PageLayout& l) {
+  int64_t n = int64_t{l.unit} * l.shape.head_dim;  // cos and sin
+  if (l.representatives) {
+    n += l.representative_floats() * 2;                      // representatives, query sums
+    n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
+  }
+  return n;
+}
+
+}  // namespace
+
+int64_t PageLayout::page_bytes() const {
+  return layers * chunk_bytes() + float_count(*this) * static_cast<int64_t>(sizeof(float));
+}
+
+void Page::Free::operator()(void* p) const { std::free(p); }
+
+Page::Page(const PageLayout& layout, std::span<const double> inv_freq, int64_t position)
+    : layout_(layout), position_(position), floats_(new float[float_count(layout)]()) {
+  const size_t bytes = (layout.layers * layout.chunk_bytes() + 63) / 64 * 64;
+  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
+  if (!bytes_) throw std::bad_alloc();
+  kernels::rope_angles(inv_freq, position, layout.unit, floats_.get(),
+                       floats_.get() + rope_floats());
+}
+
+std::span<std::byte> Page::representative_bytes() {
+  return std::as_writable_bytes(
+      std::span(representatives(), static_cast<size_t>(layout_.representative_floats())));
+}
+
+float* Page::query_sum(int layer) {
+  return representatives() + layout_.representative_floats() + layer * layout_.row();
+}
+
+float* Page::logit_sums(int layer) {
+  return representatives() + 2 * layout_.representative_floats() +
+         int64_t{layer} * layout_.shape.heads * layout_.unit;
+}
+
+}  // namespace ringtide::model

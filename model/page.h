@@ -1,0 +1,72 @@
+// The memory of a unit's worth of consecutive tokens, all layers, while they are in the window.
+//
+// A page is written token by token, then sealed; from then on its keys, values and representatives
+// never change, and the unit store may hold on to it while it writes them out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kernels/attention.h"
+
+namespace ringtide::model {
+
+struct PageLayout {
+  int32_t layers = 0;
+  kernels::HeadShape shape;
+  int32_t unit = 0;  // tokens
+  kernels::KvType type = kernels::KvType::F32;
+  bool representatives = false;  // the policy keeps an index
+
+  int64_t half_bytes() const {  // keys, or values, of one layer
+    return int64_t{shape.kv_heads} * unit * shape.head_dim * kernels::kv_bytes(type);
+  }
+  int64_t chunk_bytes() const { return 2 * half_bytes(); }
+  int64_t row() const { return int64_t{shape.heads} * shape.head_dim; }
+  int64_t representative_floats() const { return representatives ? layers * row() : 0; }
+  int64_t page_bytes() const;  // all that a Page allocates
+};
+
+class Page {
+ public:
+  Page(const PageLayout& layout, std::span<const double> inv_freq, int64_t position);
+
+  // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE.
+  std::byte* k(int layer) { return bytes_.get() + layer * layout_.chunk_bytes(); }
+  std::byte* v(int layer) { return k(layer) + layout_.half_bytes(); }
+  std::span<const std::byte> chunk(int layer) const {
+    return {bytes_.get() + layer * layout_.chunk_bytes(),
+            static_cast<size_t>(layout_.chunk_bytes())};
+  }
+  std::span<std::byte> chunk(int layer) {
+    return {k(layer), static_cast<size_t>(layout_.chunk_bytes())};
+  }
+  // Rotations of the page's positions, (unit, head_dim / 2).
+  const float* cos() const { return floats_.get(); }
+  const float* sin() const { return cos() + rope_floats(); }
+  // (layers, heads, head_dim); present where the layout keeps representatives, as are the next two.
+  float* representatives() { return floats_.get() + 2 * rope_floats(); }
+  std::span<std::byte> representative_bytes();
+  // Partial sums of logits per key of a layer, (heads, unit).
+  float* logit_sums(int layer);
+  // Sum of the rotated queries that stand in this page, of a layer, (heads, head_dim).
+  float* query_sum(int layer);
+
+  int64_t position() const { return position_; }
+  // Representatives are final already (read back from the store): sealing does not compute them.
+  bool represented = false;
+
+ private:
+  int64_t rope_floats() const { return int64_t{layout_.unit} * layout_.shape.head_dim / 2; }
+  struct Free {
+    void operator()(void* p) const;
+  };
+  PageLayout layout_;
+  int64_t position_;
+  std::unique_ptr<std::byte[], Free> bytes_;
+  std::unique_ptr<float[]> floats_;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,66 @@
+// A context-memory policy: five small decisions. Pure, one object for all sessions that share a
+// configuration, any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "model/policy_config.h"
+#include "model/unit_index.h"
+
+namespace ringtide::model {
+
+// Where the far part of the context (sinks, retrieved units, tokens between window and unit) stands.
+struct Placement {
+  // Keys keep their true rotation, or none.
+  bool rotate_keys = true;
+  // The query stands at min(its position, query_limit) for that part.
+  int64_t query_limit = 0;
+  // Near and far share one rotation of the query: every key at its true distance.
+  bool true_distance = false;
+};
+
+// Which far tokens a query sees besides selected units.
+struct Always {
+  bool sinks = true;
+  bool overflow = true;  // tokens that have left the window but are not in a sealed unit yet
+};
+
+enum class Residency : uint8_t {
+  Keep,    // a copy stays in memory while there is room
+  Demote,  // straight to the store
+};
+
+class MemoryPolicy {
+ public:
+  explicit MemoryPolicy(const PolicyConfig& config) : config_(config) {}
+  virtual ~MemoryPolicy() = default;
+  const PolicyConfig& config() const { return config_; }
+
+  // segment: end of the unit that begins at token `begin`.
+  virtual int64_t segment(int64_t begin) const { return begin + config_.unit; }
+  // represent: whether units have index entries, and the entry of one layer's unit. keys (kv_heads,
+  // unit, head_dim) before RoPE, scores (heads, unit), tokens from `begin` on; out (heads, head_dim).
+  virtual bool represents() const { return false; }
+  virtual void represent(const kernels::HeadShape&, const float* /*keys*/, const float* /*scores*/,
+                         int32_t /*begin*/, float* /*out*/) const {}
+  // select: units, ascending, that this block of queries attends to in this layer. query (heads,
+  // head_dim) is the mean of the block's, placed as position() says.
+  virtual void select(const UnitIndex& index, int layer, const float* query, int64_t sealed,
+                      std::vector<int64_t>& units) const = 0;
+  // reside: what becomes of a unit's payload when it is sealed.
+  virtual Residency reside(int64_t unit) const = 0;
+  // position: where the far part stands, and what of it is always seen.
+  virtual Placement position() const = 0;
+  virtual Always always() const { return {}; }
+
+ private:
+  PolicyConfig config_;
+};
+
+// Throws ModelError where the configuration does not fit together.
+std::shared_ptr<const MemoryPolicy> make_policy(const PolicyConfig& config);
+
+}  // namespace ringtide::model

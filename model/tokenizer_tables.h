@@ -1,0 +1,41 @@
+// The tables a model file has for its tokenizer, and the tokenizer made of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer.h"
+#include "model/types.h"
+
+namespace ringtide::model {
+
+// As `tokenizer.ggml.token_type` numbers them.
+enum class TokenKind : int32_t {
+  Normal = 1,  // spelled in the byte alphabet
+  Unknown = 2,
+  Control = 3,      // an order; no text
+  UserDefined = 4,  // stands for its own name
+  Unused = 5,
+  Byte = 6,  // named "<0x0A>"
+};
+
+// Not checked yet. The views are into the file.
+struct TokenizerTables {
+  std::string_view model = "gpt2";
+  std::string_view pre = "default";
+  std::vector<std::string_view> tokens;  // by id
+  std::vector<int32_t> kinds;            // by id; empty: all are normal
+  std::vector<std::string_view> merges;  // by rank, "left right"
+  TokenId bos = -1, eos = -1;            // -1: none
+  std::vector<TokenId> ends;             // others that end generation
+  bool adds_bos = false;
+};
+
+TokenizerTables read_tokenizer_tables(const GgufFile& file);
+
+// Throws ModelError that names the table, as in Tokenizer::from_gguf. Copies what it keeps.
+std::shared_ptr<const Tokenizer> make_tokenizer(const TokenizerTables& tables);
+
+}  // namespace ringtide::model

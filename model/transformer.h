@@ -1,0 +1,48 @@
+// The forward pass of a Llama-like model over rows of several contexts.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/threads.h"
+#include "model/context.h"
+#include "model/context_attention.h"
+#include "model/model.h"
+
+namespace ringtide::model {
+
+// Rows of one context: an execution block, already begun.
+struct Segment {
+  Context* context = nullptr;
+  std::span<const TokenId> tokens;
+};
+
+// The activations of one pass; grows to the largest pass and is used again.
+struct Activations {
+  std::vector<float> x;         // (rows, hidden) residual stream
+  std::vector<float> h;         // (rows, hidden) normed
+  std::vector<float> q, attn;   // (rows, heads * head_dim)
+  std::vector<float> k, v;      // (rows, kv_heads * head_dim)
+  std::vector<float> gate, up;  // (rows, ffn)
+  void resize(const ModelConfig& config, int64_t rows);
+};
+
+class Transformer {
+ public:
+  Transformer(const Model& model, kernels::ThreadPool& threads)
+      : model_(model), threads_(threads) {}
+
+  // Runs the segments' rows through all layers, leaving the residual stream in act.x in the order of
+  // the segments. Contexts are begun and not yet finished.
+  void forward(std::span<const Segment> segments, ContextAttention& attention, Activations& act);
+
+  // logits (rows, vocabulary) of residual rows (rows, hidden).
+  void logits(const float* x, int64_t rows, float* logits, std::vector<float>& scratch);
+
+ private:
+  const Model& model_;
+  kernels::ThreadPool& threads_;
+};
+
+}  // namespace ringtide::model

@@ -1,0 +1,93 @@
+#include "model/unit_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ringtide::model {
+namespace {
+constexpr size_t kSpares = 64;
+}
+
+void UnitCache::fetch(std::span<Want> wants, int64_t bytes) {
+  ++call_;
+  reads_.clear();
+  read_want_.clear();
+  // What is here is marked before anything is forgotten for the sake of what is not.
+  for (Want& want : wants) {
+    auto found = by_id_.find({want.key, want.layer});
+    want.data = nullptr;
+    want.from_store = found == by_id_.end();
+    if (want.from_store) continue;
+    found->second->used = call_;
+    entries_.splice(entries_.begin(), entries_, found->second);
+    want.data = found->second->data.get();
+  }
+  for (size_t i = 0; i < wants.size(); ++i) {
+    if (wants[i].data) continue;
+    Entry& entry = insert({wants[i].key, wants[i].layer}, bytes);
+    reads_.push_back({wants[i].key, wants[i].layer,
+                      std::span(entry.data.get(), static_cast<size_t>(bytes))});
+    read_want_.push_back(i);
+  }
+  if (reads_.empty()) return;
+  store_.read(reads_);
+  for (size_t r = 0; r < reads_.size(); ++r) {
+    Want& want = wants[read_want_[r]];
+    if (reads_[r].outcome == ReadOutcome::Ok)
+      want.data = reads_[r].into.data();
+    else
+      erase(by_id_.at({want.key, want.layer}));
+  }
+}
+
+void UnitCache::admit(const UnitKey& key, uint32_t layer, std::span<const std::byte> payload) {
+  ++call_;
+  const int64_t bytes = static_cast<int64_t>(payload.size());
+  if (bytes > capacity_ || by_id_.contains({key, layer})) return;
+  std::memcpy(insert({key, layer}, bytes).data.get(), payload.data(), payload.size());
+}
+
+void UnitCache::forget(const UnitKey& key, uint32_t layers) {
+  for (uint32_t l = 0; l < layers; ++l)
+    if (auto found = by_id_.find({key, l}); found != by_id_.end()) erase(found->second);
+}
+
+void UnitCache::set_capacity(int64_t bytes) {
+  capacity_ = bytes;
+  ++call_;
+  spare_.clear();
+  make_room(0);
+}
+
+UnitCache::Entry& UnitCache::insert(const Id& id, int64_t bytes) {
+  make_room(bytes);
+  std::unique_ptr<std::byte[]> data;
+  if (bytes == spare_bytes_ && !spare_.empty()) {
+    data = std::move(spare_.back());
+    spare_.pop_back();
+  } else {
+    data.reset(new std::byte[bytes]);
+  }
+  entries_.push_front({id, bytes, call_, std::move(data)});
+  by_id_[id] = entries_.begin();
+  bytes_ += bytes;
+  return entries_.front();
+}
+
+void UnitCache::erase(List::iterator entry) {
+  bytes_ -= entry->bytes;
+  if (entry->bytes != spare_bytes_) {
+    spare_.clear();
+    spare_bytes_ = entry->bytes;
+  }
+  if (spare_.size() < kSpares) spare_.push_back(std::move(entry->data));
+  by_id_.erase(entry->id);
+  entries_.erase(entry);
+}
+
+void UnitCache::make_room(int64_t bytes) {
+  while (bytes_ + bytes > capacity_ && !entries_.empty() && entries_.back().used != call_)
+    erase(std::prev(entries_.end()));
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,374 @@
+#include "model/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "model/blocks.h"
+#include "tests/support/memory_units.h"
+#include "tests/support/reference.h"
+#include "tests/support/small_model.h"
+
+namespace ringtide {
+namespace {
+
+using model::BlockPlan;
+using model::Engine;
+using model::EngineOptions;
+using model::HeadVote;
+using model::PolicyConfig;
+using model::PolicyKind;
+using model::TokenId;
+
+PolicyConfig small_policy(PolicyKind kind) {
+  PolicyConfig p;
+  p.kind = kind;
+  p.window = 32;
+  p.sinks = 8;
+  p.unit = 8;
+  p.block = 16;
+  p.select = 2;
+  p.representatives = 2;
+  return p;
+}
+
+std::vector<TokenId> random_tokens(uint64_t seed, int64_t n) {
+  std::mt19937_64 random(seed);
+  std::vector<TokenId> tokens(n);
+  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % 97);
+  return tokens;
+}
+
+// Runs tokens through an engine as a session would: the plan decides the blocks.
+struct Runner {
+  Engine& engine;
+  model::ContextId id;
+  BlockPlan plan;
+  std::vector<TokenId> tokens;
+
+  void append(std::span<const TokenId> more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    plan.append(static_cast<int64_t>(more.size()));
+    run();
+  }
+  void finish_prompt() {
+    plan.begin_generation();
+    run();
+  }
+  TokenId generate() {
+    const TokenId t = engine.sample(id, {});
+    plan.token();
+    tokens.push_back(t);
+    return t;
+  }
+  void run() {
+    while (const int32_t n = plan.next()) {
+      engine.prefill(id, std::span(tokens).subspan(plan.processed(), n));
+      plan.taken(n);
+    }
+  }
+  std::vector<float> logits() {
+    const auto l = engine.logits(id);
+    return {l.begin(), l.end()};
+  }
+};
+
+struct EngineTest : ::testing::Test {
+  testing::SmallModel m = testing::small_model(7);
+  testing::MemoryUnits units;
+  EngineOptions options = [] {
+    EngineOptions o;
+    o.threads = 1;
+    o.ram_budget = 64 << 20;
+    o.half_kv = false;
+    return o;
+  }();
+  std::unique_ptr<Engine> engine = model::make_cpu_engine(m.model, options, units);
+
+  Runner open(model::ContextId id, const PolicyConfig& p) {
+    engine->open(id, p);
+    return {*engine, id, BlockPlan(p.block), {}};
+  }
+  // Largest difference of logits to the reference's, relative to their size.
+  double off(const PolicyConfig& policy, std::span<const TokenId> tokens, bool* sound = nullptr) {
+    testing::Reference reference(m, policy);
+    Runner r = open(99, policy);
+    r.append(tokens);
+    r.finish_prompt();
+    size_t at = 0;
+    for (int32_t n : r.plan.lengths()) {
+      reference.run(tokens.subspan(at, n));
+      at += n;
+    }
+    double worst = 0, size = 0;
+    const auto got = r.logits();
+    for (size_t i = 0; i < got.size(); ++i) {
+      worst = std::max(worst, std::abs(got[i] - reference.logits()[i]));
+      size = std::max(size, std::abs(reference.logits()[i]));
+    }
+    if (sound) *sound = !reference.seen_twice();
+    engine->close(99);
+    // Two units of nearly equal relevance may be told apart differently in float32.
+    if (worst / size > 1e-3 && reference.closest_choice() < 1e-5) return 0;
+    return worst / size;
+  }
+};
+
+constexpr double kFloat = 2e-4;  // float32 against float64, relative to the largest logit
+
+TEST_F(EngineTest, EqualsTheDefinitionOfEachPolicyAtAnyLength) {
+  std::mt19937_64 random(1);
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm})
+    for (int32_t sinks : {0, 3, 8})
+      for (HeadVote vote : {HeadVote::Sum, HeadVote::Softmax}) {
+        if (kind != PolicyKind::InfLlm && vote == HeadVote::Sum) continue;
+        PolicyConfig p = small_policy(kind);
+        p.sinks = sinks;
+        p.vote = vote;
+        for (int i = 0; i < 4; ++i) {
+          const int64_t n = 1 + static_cast<int64_t>(random() % 180);
+          bool sound = false;
+          EXPECT_LT(off(p, random_tokens(random(), n), &sound), kFloat)
+              << to_string(kind) << " sinks " << sinks << " length " << n;
+          EXPECT_TRUE(sound);
+        }
+      }
+}
+
+TEST_F(EngineTest, WithinTheWindowEveryPolicyIsFullAttention) {
+  const auto tokens = random_tokens(3, 32);
+  std::vector<float> full;
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    Runner r = open(1, small_policy(kind));
+    r.append(tokens);
+    r.finish_prompt();
+    const auto logits = r.logits();
+    if (full.empty()) full = logits;
+    for (size_t i = 0; i < full.size(); ++i) EXPECT_NEAR(logits[i], full[i], 1e-4);
+    engine->close(1);
+  }
+}
+
+TEST_F(EngineTest, BudgetOfEverythingAtTruePositionsIsFullAttention) {
+  PolicyConfig all = small_policy(PolicyKind::InfLlm);
+  all.select = 1000;
+  all.true_positions = true;
+  PolicyConfig exact = small_policy(PolicyKind::Exact);
+  for (int64_t n : {33, 100, 257, 400}) {
+    const auto tokens = random_tokens(n, n);
+    std::vector<std::vector<float>> logits;
+    for (const PolicyConfig& p : {all, exact}) {
+      Runner r = open(1, p);
+      r.append(tokens);
+      r.finish_prompt();
+      logits.push_back(r.logits());
+      engine->close(1);
+    }
+    for (size_t i = 0; i < logits[0].size(); ++i) EXPECT_NEAR(logits[0][i], logits[1][i], 2e-4);
+    EXPECT_LT(off(all, tokens), kFloat) << n;
+  }
+}
+
+TEST_F(EngineTest, ChunksOfAnySizeGiveTheSameBitsAndUnits) {
+  for (bool half : {false, true}) {
+    options.half_kv = half;
+    for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+      const auto tokens = random_tokens(11, 300);
+      std::vector<float> expected;
+      decltype(units.snapshot()) expected_units;
+      for (int64_t chunk : {1, 7, 512, 8192}) {
+        testing::MemoryUnits fresh;
+        auto e = model::make_cpu_engine(m.model, options, fresh);
+        const PolicyConfig p = small_policy(kind);
+        e->open(1, p);
+        Runner r{*e, 1, BlockPlan(p.block), {}};
+        for (int64_t i = 0; i < 300; i += chunk)
+          r.append(std::span(tokens).subspan(i, std::min<int64_t>(chunk, 300 - i)));
+        r.finish_prompt();
+        for (int i = 0; i < 20; ++i) {
+          r.generate();
+          r.run();
+        }
+        const auto logits = r.logits();
+        if (expected.empty()) {
+          expected = logits;
+          expected_units = fresh.snapshot();
+          EXPECT_GT(expected_units.size(), 30u);
+        }
+        EXPECT_EQ(std::memcmp(expected.data(), logits.data(), logits.size() * sizeof(float)), 0);
+        EXPECT_EQ(expected_units, fresh.snapshot());
+      }
+    }
+  }
+}
+
+TEST_F(EngineTest, ThreadsAndBatchingDoNotChangeABit) {
+  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 3}) {
+    options.threads = threads;
+    auto e = model::make_cpu_engine(m.model, options, units);
+    std::vector<Runner> runners;
+    for (model::ContextId id : {1, 2, 3}) {
+      e->open(id, p);
+      runners.push_back({*e, id, BlockPlan(p.block), {}});
+      runners.back().append(random_tokens(id, 70 + 13 * id));
+      runners.back().finish_prompt();
+    }
+    for (int step = 0; step < 12; ++step) {
+      std::vector<model::DecodeRow> rows;
+      for (Runner& r : runners) rows.push_back({r.id, r.generate()});
+      if (threads == 1) {
+        for (const auto& row : rows) e->decode({&row, 1});
+      } else {
+        e->decode(rows);
+      }
+      for (Runner& r : runners) r.plan.taken(r.plan.next());
+    }
+    for (Runner& r : runners) results.push_back(r.logits());
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(results[i], results[i + 3]);
+}
+
+struct RestoreTest : EngineTest {
+  // A session with several turns; returns its logits at the end.
+  Runner lived(const PolicyConfig& p) {
+    Runner r = open(1, p);
+    std::mt19937_64 random(5);
+    for (int turn = 0; turn < 4; ++turn) {
+      r.append(random_tokens(turn, 40 + static_cast<int64_t>(random() % 60)));
+      r.finish_prompt();
+      for (int i = 0; i < 9; ++i) {
+        r.generate();
+        r.run();
+      }
+    }
+    return r;
+  }
+  void restore_and_compare(const PolicyConfig& p, const Runner& r, const std::vector<float>& want,
+                           const char* what) {
+    engine->close(1);
+    const int64_t done = r.plan.processed();
+    engine->restore(1, p, {r.tokens.begin(), r.tokens.begin() + done}, r.plan.lengths(), nullptr);
+    const auto got = engine->logits(1);
+    EXPECT_TRUE(std::equal(want.begin(), want.end(), got.begin())) << what;
+    EXPECT_EQ(engine->stats(1).tokens, done);
+  }
+};
+
+TEST_F(RestoreTest, GoesOnBitForBitWhateverTheStoreHasLost) {
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(kind);
+    Runner r = lived(p);
+    const auto want = r.logits();
+    const auto before = units.snapshot();
+    const int64_t sealed = engine->stats(1).units;
+    ASSERT_GT(sealed, 20);
+
+    restore_and_compare(p, r, want, "all units stored");
+    for (int64_t lost : {int64_t{0}, int64_t{1}, sealed / 2, sealed - 1}) {
+      units.lose(lost);
+      restore_and_compare(p, r, want, "one unit deleted");
+      units.corrupt(lost);
+      restore_and_compare(p, r, want, "one unit corrupt");
+    }
+    for (int64_t lost = 3; lost < sealed; lost += 5) units.lose(lost);
+    restore_and_compare(p, r, want, "many units deleted");
+    units.clear();
+    restore_and_compare(p, r, want, "no unit left");
+    // What was rebuilt is what was there, bit for bit.
+    for (const auto& [key, parts] : units.snapshot()) EXPECT_EQ(before.at(key), parts);
+    engine->close(1);
+    units.clear();
+  }
+}
+
+TEST_F(RestoreTest, UsesStoredUnitsRatherThanRunningAgain) {
+  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  Runner r = lived(p);
+  engine->close(1);
+  int64_t ran = 0;
+  engine->restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
+                  r.plan.lengths(), [&](int64_t, int64_t total) { ran = total; });
+  EXPECT_LE(ran, p.window + 2 * p.block);
+}
+
+TEST_F(RestoreTest, RecomputesAUnitThatIsLostWhileItIsNeeded) {
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::InfLlm}) {
+    PolicyConfig p = small_policy(kind);
+    // Hardly more than the least: selected units are read from the store again and again.
+    const auto run = [&](bool faults) {
+      testing::MemoryUnits store;
+      options.ram_budget = (kind == PolicyKind::Exact ? 176 : 256) << 10;
+      auto e = model::make_cpu_engine(m.model, options, store);
+      e->open(1, p);
+      Runner r{*e, 1, BlockPlan(p.block), {}};
+      r.append(random_tokens(21, 320));
+      r.finish_prompt();
+      e->close(1);  // forget the window; units in memory stay cached, so lose them all below
+      auto fresh = model::make_cpu_engine(m.model, options, store);
+      fresh->restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
+                     r.plan.lengths(), nullptr);
+      Runner again{*fresh, 1, r.plan, r.tokens};
+      const int64_t sealed = fresh->stats(1).units;
+      if (faults)
+        for (int64_t u = 1; u < sealed; u += 2) u % 4 == 1 ? store.corrupt(u) : store.lose(u);
+      for (int i = 0; i < 8; ++i) {
+        again.generate();
+        again.run();
+      }
+      const auto logits = again.logits();
+      return std::make_pair(logits, fresh->stats(1).units_recomputed);
+    };
+    const auto [want, none] = run(false);
+    const auto [got, recomputed] = run(true);
+    EXPECT_EQ(none, 0);
+    EXPECT_GT(recomputed, 0) << to_string(kind);
+    EXPECT_EQ(want, got) << to_string(kind);
+  }
+}
+
+TEST_F(EngineTest, MemoryStaysWithinTheBudgetAndItsSizeChangesNoBit) {
+  std::vector<std::vector<float>> results;
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::InfLlm})
+    for (int64_t budget : {600 << 10, 64 << 20}) {
+      testing::MemoryUnits store;
+      options.ram_budget = budget;
+      auto e = model::make_cpu_engine(m.model, options, store);
+      const PolicyConfig p = small_policy(kind);
+      e->open(1, p);
+      Runner r{*e, 1, BlockPlan(p.block), {}};
+      const auto tokens = random_tokens(2, 3000);
+      for (size_t i = 0; i < tokens.size(); i += 250) {
+        r.append(std::span(tokens).subspan(i, 250));
+        EXPECT_LE(e->stats().ram_used, budget);
+      }
+      r.finish_prompt();
+      EXPECT_EQ(e->stats(1).reads_store > 0, budget < (1 << 20));
+      results.push_back(r.logits());
+    }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[2], results[3]);
+}
+
+TEST_F(EngineTest, RefusesWhatDoesNotFit) {
+  options.ram_budget = 1 << 20;
+  auto e = model::make_cpu_engine(m.model, options, units);
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.window = 4096;
+  EXPECT_THROW(e->open(1, p), model::OutOfBudget);
+  EXPECT_FALSE(e->has(1));
+  p.window = 33;
+  EXPECT_THROW(e->open(1, p), model::ModelError);
+}
+
+TEST_F(EngineTest, ANewBlockMustNotCrossABoundary) {
+  engine->open(1, small_policy(PolicyKind::InfLlm));
+  const auto tokens = random_tokens(1, 17);
+  EXPECT_THROW(engine->prefill(1, tokens), std::logic_error);
+}
+
+}  // namespace
+}  // namespace ringtide

@@ -1,0 +1,157 @@
+#include "tests/model/text_fixture.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+namespace ringtide::model {
+
+using namespace std::string_view_literals;
+
+std::vector<std::string> SmallVocabulary::default_merges() {
+  // "Ġ" is the space of the byte alphabet, "Ċ" the newline.
+  return {"Ġ t", "h e",   "Ġt he", "i n",  "Ġ Ġ",   "ĠĠ ĠĠ", "Ċ Ċ", "' s",  "l l", "' ll",
+          "1 2", "12 3",  "a a",   "aa a", "aa aa", "Ã ©",   "ð Ł", "Ġ Ċ",  "e r", "in g",
+          "Ġ a", "Ġa nd", "n d",   "t he", "< |",   "| >",   "i m", "<| im"};
+}
+
+SmallVocabulary::SmallVocabulary(std::vector<std::string> merge_list,
+                                 std::vector<std::string> special)
+    : merges(std::move(merge_list)) {
+  const ByteAlphabet alphabet;
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.emplace_back(alphabet.letter(static_cast<uint8_t>(byte)));
+  }
+  for (const std::string& merge : merges) {
+    std::string joined = merge;
+    joined.erase(joined.find(' '), 1);
+    if (std::find(tokens.begin(), tokens.end(), joined) == tokens.end()) tokens.push_back(joined);
+  }
+  tables.kinds.assign(tokens.size(), static_cast<int32_t>(TokenKind::Normal));
+  for (const std::string& name : special) {
+    tokens.push_back(name);
+    tables.kinds.push_back(static_cast<int32_t>(TokenKind::Control));
+  }
+  tables.tokens.assign(tokens.begin(), tokens.end());
+  tables.merges.assign(merges.begin(), merges.end());
+}
+
+std::shared_ptr<const Tokenizer> SmallVocabulary::make(std::string_view pre) {
+  tables.pre = pre;
+  return make_tokenizer(tables);
+}
+
+std::optional<std::string> test_model_path() {
+  if (const char* path = std::getenv("RINGTIDE_TEST_MODEL")) return path;
+  std::filesystem::path cache;
+  if (const char* root = std::getenv("XDG_CACHE_HOME")) {
+    cache = root;
+  } else if (const char* home = std::getenv("HOME")) {
+    cache = std::filesystem::path(home) / ".cache";
+  }
+  cache /= "ringtide/SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!std::filesystem::exists(cache)) return std::nullopt;
+  return cache.string();
+}
+
+std::string nasty_text(std::mt19937_64& random, size_t parts) {
+  static constexpr std::string_view kParts[] = {
+      " "sv,
+      " "sv,
+      "  "sv,
+      "    "sv,
+      "\n"sv,
+      "\n\n"sv,
+      "\r\n"sv,
+      "\t"sv,
+      "\u00a0"sv,
+      "\u3000"sv,
+      "\u2028"sv,
+      "\u180e"sv,
+      "'"sv,
+      "'s"sv,
+      "'S"sv,
+      "'l"sv,
+      "'ll"sv,
+      "'r"sv,
+      "'re"sv,
+      "'V"sv,
+      "'ſ"sv,
+      "ſ"sv,
+      "\u2019s"sv,
+      "s"sv,
+      "the"sv,
+      " the"sv,
+      "and"sv,
+      "aaaaaaa"sv,
+      "l"sv,
+      "e"sv,
+      "1"sv,
+      "12"sv,
+      "123"sv,
+      "4567890"sv,
+      "٣"sv,
+      "½"sv,
+      "Ⅻ"sv,
+      "e\u0301"sv,
+      "\u0301"sv,
+      "\u0308\u0327"sv,
+      "漢字"sv,
+      "かな"sv,
+      "한국"sv,
+      "שלום"sv,
+      "नमस्ते"sv,
+      "🙂"sv,
+      "👍🏽"sv,
+      "👩\u200d👩\u200d👧"sv,
+      "\u200d"sv,
+      "\ufe0f"sv,
+      "🇩🇪"sv,
+      "..."sv,
+      "!?"sv,
+      "-"sv,
+      "_"sv,
+      "$"sv,
+      "<|im_end|>"sv,
+      "<|im_start|>"sv,
+      "<|"sv,
+      "|>"sv,
+      "\0"sv,
+      "\x01"sv,
+      "\x7f"sv,
+      "\x80"sv,
+      "\xbf"sv,
+      "\xc3"sv,
+      "\xc5"sv,
+      "\xc5\xbf"sv,
+      "\xe2\x82"sv,
+      "\xe2"sv,
+      "\xf0\x9f"sv,
+      "\xf0\x9f\x99"sv,
+      "\xc0\xaf"sv,
+      "\xed\xa0\x80"sv,
+      "\xf4\x90\x80\x80"sv,
+      "\xff"sv,
+      "\xfe\xff"sv,
+      "\xf8\x88"sv,
+  };
+  std::string text;
+  while (parts > 0) {
+    const std::string_view part = kParts[random() % std::size(kParts)];
+    const size_t times = random() % 8 == 0 ? 1 + random() % 6 : 1;
+    for (size_t i = 0; i < times; ++i) text += part;
+    --parts;
+  }
+  return text;
+}
+
+std::string spelled(const Tokenizer& tokenizer, const std::vector<TokenId>& tokens) {
+  std::string text;
+  for (const TokenId token : tokens) {
+    const std::string_view bytes = tokenizer.bytes(token);
+    text += bytes.empty() ? tokenizer.name(token) : bytes;
+  }
+  return text;
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,276 @@
+// Rows changed behind the store's back: flipped, cut, swapped, deleted.
+#include <rocksdb/write_batch.h>
+
+#include "storage/keys.h"
+#include "storage/rows.h"
+#include "tests/storage/temp_store.h"
+
+namespace ringtide::storage {
+namespace {
+
+constexpr size_t kIndex = 0, kPayload = 1;
+
+class DamageTest : public StoreTest {
+ protected:
+  using Edit = std::function<void(std::string&)>;
+
+  void edit(const std::string& database, size_t family, const std::string& key,
+            const Edit& change) {
+    with_database(database, [&](rocksdb::DB& db, auto families) {
+      std::string value;
+      ASSERT_TRUE(db.Get({}, families[family], key, &value).ok());
+      change(value);
+      ASSERT_TRUE(db.Put({}, families[family], key, value).ok());
+    });
+  }
+  void erase(const std::string& database, size_t family, const std::string& key) {
+    with_database(database, [&](rocksdb::DB& db, auto families) {
+      ASSERT_TRUE(db.Delete({}, families[family], key).ok());
+    });
+  }
+  // The unit was dropped with all its rows, and putting it again makes it whole.
+  void expect_dropped_and_put_again(const TestUnit& unit, int64_t corrupt) {
+    EXPECT_EQ(store().stats().corrupt_parts, corrupt);
+    EXPECT_FALSE(store().contains(unit.key));
+    EXPECT_EQ(read(unit), std::vector(unit.parts.size(), ReadOutcome::Absent));
+    EXPECT_EQ(store().size(unit.owner).value().units, 0);
+    EXPECT_EQ(store().stats().units, 0);
+    ASSERT_TRUE(put(unit).ok());
+    EXPECT_TRUE(reads_back(unit));
+    open();
+    EXPECT_TRUE(reads_back(unit));
+    EXPECT_EQ(store().stats().units, 1);
+  }
+};
+
+TEST_F(DamageTest, EveryFlippedByteOfAPartIsCorrupt) {
+  const TestUnit unit = make_unit(create("a"), 0, {40});
+  for (size_t at = 0; at < 40 + 8; ++at) {
+    ASSERT_TRUE(put(unit).ok());
+    open();
+    std::string part_key;
+    with_database("units", [&](rocksdb::DB& db, auto families) {
+      const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator({}, families[kPayload]));
+      it->SeekToFirst();
+      ASSERT_TRUE(it->Valid());
+      part_key = it->key().ToString();
+    });
+    edit("units", kPayload, part_key, [&](std::string& value) { value[at] ^= 0x10; });
+    open();
+    EXPECT_EQ(read(unit)[0], ReadOutcome::Corrupt) << at;
+    EXPECT_FALSE(store().contains(unit.key)) << at;
+  }
+}
+
+TEST_F(DamageTest, FlippedPartIsDroppedAndPutAgain) {
+  const TestUnit unit = make_unit(create("a"), 0);
+  ASSERT_TRUE(put(unit).ok());
+  edit("units", kPayload, keys::part(1, 1), [](std::string& value) { value[7] ^= 1; });
+  open();
+  EXPECT_EQ(read(unit), (std::vector{ReadOutcome::Ok, ReadOutcome::Corrupt}));
+  expect_dropped_and_put_again(unit, 1);
+}
+
+TEST_F(DamageTest, TruncatedPart) {
+  for (const size_t left : {0, 5, 8, 77}) {
+    SCOPED_TRACE(left);
+    open();
+    const TestUnit unit = make_unit(create("a" + std::to_string(left)), 0);
+    ASSERT_TRUE(put(unit).ok());
+    with_database("units", [&](rocksdb::DB& db, auto families) {
+      const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator({}, families[kPayload]));
+      it->SeekToLast();  // 70 bytes and their checksum
+      ASSERT_EQ(it->value().size(), 78u);
+      const std::string value = it->value().ToString().substr(0, left);
+      ASSERT_TRUE(db.Put({}, families[kPayload], it->key(), value).ok());
+    });
+    open();
+    EXPECT_EQ(read(unit), (std::vector{ReadOutcome::Ok, ReadOutcome::Corrupt}));
+    expect_dropped_and_put_again(unit, 1);
+    ASSERT_TRUE(store().remove(unit.owner).ok());
+  }
+}
+
+TEST_F(DamageTest, DeletedPayloadWithItsIndexRowLeft) {
+  const TestUnit unit = make_unit(create("a"), 0);
+  ASSERT_TRUE(put(unit).ok());
+  erase("units", kPayload, keys::part(1, 0));
+  open();
+  EXPECT_TRUE(store().contains(unit.key));
+  EXPECT_EQ(read(unit), (std::vector{ReadOutcome::Corrupt, ReadOutcome::Ok}));
+  expect_dropped_and_put_again(unit, 1);
+}
+
+TEST_F(DamageTest, SwappedPartsNeverVerify) {
+  const SessionId id = create("a");
+  const TestUnit first = make_unit(id, 0, {64, 64}), second = make_unit(id, 1, {64, 64});
+  ASSERT_TRUE(put(first).ok());
+  ASSERT_TRUE(put(second).ok());
+  with_database("units", [](rocksdb::DB& db, auto families) {
+    const auto swap = [&](const std::string& a, const std::string& b) {
+      std::string at_a, at_b;
+      ASSERT_TRUE(db.Get({}, families[kPayload], a, &at_a).ok());
+      ASSERT_TRUE(db.Get({}, families[kPayload], b, &at_b).ok());
+      ASSERT_TRUE(db.Put({}, families[kPayload], a, at_b).ok());
+      ASSERT_TRUE(db.Put({}, families[kPayload], b, at_a).ok());
+    };
+    swap(keys::part(1, 0), keys::part(2, 0));  // between units, same part and size
+  });
+  open();
+  EXPECT_EQ(read(first), (std::vector{ReadOutcome::Corrupt, ReadOutcome::Ok}));
+  EXPECT_EQ(read(second), (std::vector{ReadOutcome::Corrupt, ReadOutcome::Ok}));
+  ASSERT_TRUE(put(first).ok());
+  with_database("units", [](rocksdb::DB& db, auto families) {
+    std::string a, b;
+    ASSERT_TRUE(db.Get({}, families[kPayload], keys::part(3, 0), &a).ok());
+    ASSERT_TRUE(db.Get({}, families[kPayload], keys::part(3, 1), &b).ok());
+    ASSERT_TRUE(db.Put({}, families[kPayload], keys::part(3, 0), b).ok());
+    ASSERT_TRUE(db.Put({}, families[kPayload], keys::part(3, 1), a).ok());
+  });
+  open();
+  EXPECT_EQ(read(first), std::vector(2, ReadOutcome::Corrupt));
+}
+
+TEST_F(DamageTest, PartOfAnotherSizeOrNumberIsCorrupt) {
+  const TestUnit unit = make_unit(create("a"), 0);
+  ASSERT_TRUE(put(unit).ok());
+  std::vector<std::byte> into(71);
+  PartRead read{.key = unit.key, .part = 1, .into = into};
+  store().read({&read, 1});
+  EXPECT_EQ(read.outcome, ReadOutcome::Corrupt);
+  EXPECT_FALSE(store().contains(unit.key));
+  ASSERT_TRUE(put(unit).ok());
+  read.part = 2;
+  store().read({&read, 1});
+  EXPECT_EQ(read.outcome, ReadOutcome::Corrupt);
+  expect_dropped_and_put_again(unit, 2);
+}
+
+TEST_F(DamageTest, DamagedIndexRowLosesItsUnitOnly) {
+  const SessionId id = create("a");
+  const TestUnit first = make_unit(id, 0), second = make_unit(id, 1);
+  ASSERT_TRUE(put(first).ok());
+  ASSERT_TRUE(put(second).ok());
+  for (size_t at = 0; at < 44; ++at) {
+    edit("units", kIndex, keys::unit(first.key), [&](std::string& value) {
+      ASSERT_EQ(value.size(), 44u);
+      value[at] ^= 4;
+    });
+    open();
+    EXPECT_FALSE(store().contains(first.key)) << at;
+    EXPECT_TRUE(reads_back(second)) << at;
+    EXPECT_EQ(store().size(id).value().units, 1);
+    ASSERT_TRUE(put(first).ok());
+    EXPECT_TRUE(reads_back(first)) << at;
+  }
+  ASSERT_TRUE(store().remove(id).ok());
+  with_database("units", [](rocksdb::DB& db, auto families) {
+    const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator({}, families[kPayload]));
+    it->SeekToFirst();
+    EXPECT_FALSE(it->Valid()) << "payload of a damaged row was left";
+  });
+}
+
+TEST_F(DamageTest, EveryFlippedByteOfALogRowIsFoundAndNamed) {
+  const SessionId id = create("a");
+  for (uint64_t i = 1; i <= 3; ++i) ASSERT_TRUE(append(id, i, Generated{.tokens = {1}}).ok());
+  const std::string key = keys::log(id, 2);
+  const size_t size = encode(Generated{.tokens = {1}}).size() + 16;
+  for (size_t at = 0; at < size; ++at) {
+    edit("sessions", 0, key, [&](std::string& value) {
+      ASSERT_EQ(value.size(), size);
+      value[at] ^= 1;
+    });
+    open();
+    Status status;
+    EXPECT_EQ(replayed(id, &status).size(), 2u);
+    EXPECT_EQ(status.code(), Code::Corrupt) << at;
+    EXPECT_NE(status.message().find("record 2"), std::string::npos) << status.message();
+    edit("sessions", 0, key, [&](std::string& value) { value[at] ^= 1; });
+  }
+  open();
+  EXPECT_EQ(replayed(id).size(), 4u);
+}
+
+TEST_F(DamageTest, MissingAndSwappedLogRowsAreFound) {
+  const SessionId id = create("a");
+  for (uint64_t i = 1; i <= 4; ++i)
+    ASSERT_TRUE(append(id, i, Generated{.tokens = {int32_t(i)}}).ok());
+  with_database("sessions", [&](rocksdb::DB& db, auto) {
+    std::string value;
+    ASSERT_TRUE(db.Get({}, keys::log(id, 4), &value).ok());
+    ASSERT_TRUE(db.Put({}, keys::log(id, 3), value).ok());
+  });
+  open();
+  Status status;
+  EXPECT_EQ(replayed(id, &status).size(), 3u);
+  EXPECT_EQ(status.code(), Code::Corrupt);
+  erase("sessions", 0, keys::log(id, 1));
+  open();
+  EXPECT_EQ(replayed(id, &status).size(), 1u);
+  EXPECT_EQ(status.code(), Code::Corrupt);
+  erase("sessions", 0, keys::log(id, 0));
+  open();
+  EXPECT_EQ(replayed(id, &status).size(), 0u);
+  EXPECT_EQ(status.code(), Code::Corrupt);
+}
+
+TEST_F(DamageTest, LogWithADamagedEndIsNotContinued) {
+  const SessionId id = create("a");
+  ASSERT_TRUE(append(id, 1, Generated{.tokens = {1}}).ok());
+  edit("sessions", 0, keys::log(id, 1), [](std::string& value) { value.back() ^= 1; });
+  open();
+  EXPECT_EQ(append(id, 2, Generated{}).code(), Code::Corrupt);
+  EXPECT_TRUE(store().remove(id).ok());
+}
+
+TEST_F(DamageTest, SessionWithADamagedEntryKeepsItsLog) {
+  const SessionId id = create("a"), other = create("b");
+  edit("sessions", 0, keys::session(id), [](std::string& value) { value[9] ^= 1; });
+  open();
+  EXPECT_EQ(store().find(id).status().code(), Code::Corrupt);
+  EXPECT_EQ(store().find("a").status().code(), Code::NotFound);
+  EXPECT_EQ(store().list().value().size(), 1u);
+  EXPECT_EQ(replayed(id).size(), 1u);
+  EXPECT_EQ(replayed(other).size(), 1u);
+  EXPECT_TRUE(store().remove(id).ok());
+  open();
+  EXPECT_EQ(store().find(id).status().code(), Code::NotFound);
+}
+
+TEST_F(DamageTest, RemovalThatACrashCutShortIsFinishedAtOpen) {
+  const SessionId id = create("a"), other = create("b");
+  const TestUnit shared = make_unit(id, 0), own = make_unit(id, 1);
+  ASSERT_TRUE(put(shared).ok());
+  ASSERT_TRUE(put(own).ok());
+  ASSERT_TRUE(put(shared.owned_by(other)).ok());
+  with_database("sessions", [&](rocksdb::DB& db, auto) {
+    ASSERT_TRUE(db.Delete({}, keys::session(id)).ok());
+    ASSERT_TRUE(db.Put({}, keys::doomed(id), pack_number(keys::doomed(id), id)).ok());
+  });
+  open();
+  EXPECT_EQ(store().find("a").status().code(), Code::NotFound);
+  EXPECT_FALSE(store().contains(own.key));
+  EXPECT_TRUE(reads_back(shared));
+  with_database("sessions", [&](rocksdb::DB& db, auto) {
+    std::string value;
+    EXPECT_TRUE(db.Get({}, keys::doomed(id), &value).IsNotFound());
+    EXPECT_TRUE(db.Get({}, keys::log(id, 0), &value).IsNotFound());
+  });
+}
+
+TEST_F(DamageTest, LostUnitsAreAbsentAndSessionsGoOn) {
+  const SessionId id = create("a");
+  const TestUnit unit = make_unit(id, 0);
+  ASSERT_TRUE(put(unit).ok());
+  close();
+  std::filesystem::remove_all(path() + "/units");
+  open();
+  EXPECT_EQ(read(unit)[0], ReadOutcome::Absent);
+  EXPECT_EQ(replayed(id).size(), 1u);
+  ASSERT_TRUE(put(unit).ok());
+  EXPECT_TRUE(reads_back(unit));
+}
+
+}  // namespace
+}  // namespace ringtide::storage

@@ -1,0 +1,73 @@
+// A unit store in memory, with the faults that a real one may meet.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "model/unit_store.h"
+
+namespace ringtide::testing {
+
+class MemoryUnits : public model::UnitStore {
+ public:
+  void put(uint64_t, model::SealedUnit unit) override {
+    std::lock_guard lock(mutex_);
+    ++puts;
+    auto& parts = units_[unit.key];
+    parts.clear();
+    for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
+    corrupt_.erase(unit.key);
+    numbers_[unit.number] = unit.key;
+  }
+  void read(std::span<model::PartRead> reads) override {
+    std::lock_guard lock(mutex_);
+    for (auto& r : reads) {
+      auto found = units_.find(r.key);
+      if (found == units_.end()) {
+        r.outcome = model::ReadOutcome::Absent;
+      } else if (corrupt_.contains(r.key) || found->second.at(r.part).size() != r.into.size()) {
+        r.outcome = model::ReadOutcome::Corrupt;
+        units_.erase(found);
+      } else {
+        std::memcpy(r.into.data(), found->second[r.part].data(), r.into.size());
+        r.outcome = model::ReadOutcome::Ok;
+        ++part_reads;
+      }
+    }
+  }
+  bool contains(const model::UnitKey& key) override {
+    std::lock_guard lock(mutex_);
+    return units_.contains(key);
+  }
+
+  // -- for tests ----
+  std::map<model::UnitKey, std::vector<std::vector<std::byte>>> snapshot() {
+    std::lock_guard lock(mutex_);
+    return units_;
+  }
+  void lose(int64_t number) {
+    std::lock_guard lock(mutex_);
+    units_.erase(numbers_.at(number));
+  }
+  void corrupt(int64_t number) {
+    std::lock_guard lock(mutex_);
+    corrupt_.insert(numbers_.at(number));
+  }
+  void clear() {
+    std::lock_guard lock(mutex_);
+    units_.clear();
+  }
+  int64_t puts = 0, part_reads = 0;
+
+ private:
+  std::mutex mutex_;
+  std::map<model::UnitKey, std::vector<std::vector<std::byte>>> units_;
+  std::map<int64_t, model::UnitKey> numbers_;  // of the last put
+  std::set<model::UnitKey> corrupt_;
+};
+
+}  // namespace ringtide::testing

@@ -1,0 +1,203 @@
+#include "tests/support/reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+namespace ringtide::testing {
+namespace {
+
+using Row = std::vector<double>;
+using model::HeadVote;
+using model::PolicyKind;
+
+Row times(const std::vector<float>& w, const Row& x) {
+  Row y(w.size() / x.size(), 0.0);
+  for (size_t i = 0; i < y.size(); ++i)
+    for (size_t j = 0; j < x.size(); ++j) y[i] += double{w[i * x.size() + j]} * x[j];
+  return y;
+}
+
+Row normed(const Row& x, const std::vector<float>& weight, double eps) {
+  double squares = 0;
+  for (double v : x) squares += v * v;
+  const double scale = 1.0 / std::sqrt(squares / static_cast<double>(x.size()) + eps);
+  Row y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * scale * weight[i];
+  return y;
+}
+
+}  // namespace
+
+Reference::Reference(const SmallModel& model, const model::PolicyConfig& policy)
+    : m_(model), policy_(policy), layers_(model.layers.size()) {}
+
+int64_t Reference::sealed(int64_t processed) const {
+  int64_t units = 0;
+  // A unit is sealed when its last key is out of the next query's window.
+  while (processed - ((units + 1) * policy_.unit - 1) >= policy_.window) ++units;
+  return units;
+}
+
+Row Reference::rotate(const double* x, double position) const {
+  const int dim = m_.config.head_dim, half = dim / 2;
+  Row y(dim);
+  for (int j = 0; j < half; ++j) {
+    const double a = position * m_.config.rope_inv_freq[j];
+    y[j] = x[j] * std::cos(a) - x[j + half] * std::sin(a);
+    y[j + half] = x[j] * std::sin(a) + x[j + half] * std::cos(a);
+  }
+  return y;
+}
+
+double Reference::logit(const double* q, double q_at, const double* k, double k_at) const {
+  const Row a = rotate(q, q_at), b = rotate(k, k_at);
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0) / std::sqrt(m_.config.head_dim);
+}
+
+std::vector<int64_t> Reference::choose(const Layer& layer, int64_t begin, int64_t end) {
+  const int64_t units = sealed(begin);
+  std::vector<int64_t> all(units);
+  std::iota(all.begin(), all.end(), 0);
+  if (policy_.kind == PolicyKind::Exact) return all;
+  if (policy_.kind == PolicyKind::Streaming) return {};
+  if (policy_.sinks == policy_.unit && !all.empty()) all.erase(all.begin());
+  if (static_cast<int>(all.size()) <= policy_.select) return all;
+
+  const int heads = m_.config.heads, dim = m_.config.head_dim;
+  std::map<int64_t, double> relevance;
+  for (int h = 0; h < heads; ++h) {
+    Row mean(dim, 0.0);
+    for (int64_t p = begin; p < end; ++p)
+      for (int j = 0; j < dim; ++j)
+        mean[j] += layer.q[p][h * dim + j] / static_cast<double>(end - begin);
+    mean = rotate(mean.data(), policy_.window - 1);
+    std::map<int64_t, double> s;
+    double total = 0;
+    for (int64_t u : all) {
+      s[u] = std::inner_product(mean.begin(), mean.end(), layer.units[u][h].begin(), 0.0);
+      total += std::exp(s[u] / std::sqrt(dim));
+    }
+    for (int64_t u : all)
+      relevance[u] +=
+          policy_.vote == HeadVote::Sum ? s[u] : std::exp(s[u] / std::sqrt(dim)) / total;
+  }
+  std::sort(all.begin(), all.end(),
+            [&](int64_t a, int64_t b) { return relevance[a] > relevance[b]; });
+  closest_choice_ = std::min(
+      closest_choice_, relevance[all[policy_.select - 1]] - relevance[all[policy_.select]]);
+  all.resize(policy_.select);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+void Reference::attend(Layer& layer, int64_t p, const std::vector<int64_t>& units, double* out) {
+  const int heads = m_.config.heads, group = heads / m_.config.kv_heads, dim = m_.config.head_dim;
+  const int64_t window = policy_.window, unit = policy_.unit;
+  const bool truth = policy_.kind == PolicyKind::Exact || policy_.true_positions;
+  const int64_t in_units = sealed(processed_) * unit;
+
+  struct Seen {
+    int64_t key;
+    double q_at, k_at;
+  };
+  std::vector<Seen> seen;
+  std::vector<int> times_seen(p + 1, 0);
+  for (int64_t j = 0; j <= p; ++j) {
+    auto see = [&](double q_at, double k_at) {
+      seen.push_back({j, q_at, k_at});
+      if (++times_seen[j] > 1) seen_twice_ = true;
+    };
+    const double far_q = truth ? p
+                         : policy_.kind == PolicyKind::Streaming
+                             ? std::min<int64_t>(p, policy_.sinks + window - 1)
+                             : window - 1;
+    const double far_k = truth || policy_.kind == PolicyKind::Streaming ? j : 0;
+    if (p - j < window) {
+      see(p, j);
+      continue;
+    }
+    const bool chosen = std::find(units.begin(), units.end(), j / unit) != units.end();
+    const bool sink = j < policy_.sinks && policy_.kind != PolicyKind::Exact;
+    const bool overflow = j >= in_units && policy_.kind != PolicyKind::Streaming;
+    if (sink || overflow || (j < in_units && chosen)) see(far_q, far_k);
+  }
+  for (int h = 0; h < heads; ++h) {
+    const int g = h / group;
+    double total = 0, top = -1e300;
+    std::vector<double> w;
+    for (const Seen& s : seen) {
+      w.push_back(logit(&layer.q[p][h * dim], s.q_at, &layer.k[s.key][g * dim], s.k_at));
+      top = std::max(top, w.back());
+    }
+    for (double& x : w) total += x = std::exp(x - top);
+    for (int j = 0; j < dim; ++j) {
+      double o = 0;
+      for (size_t i = 0; i < seen.size(); ++i) o += w[i] / total * layer.v[seen[i].key][g * dim + j];
+      out[h * dim + j] = o;
+    }
+  }
+}
+
+void Reference::represent(Layer& layer, int64_t unit) {
+  const int heads = m_.config.heads, group = heads / m_.config.kv_heads, dim = m_.config.head_dim;
+  const int64_t begin = unit == 0 ? policy_.sinks : unit * policy_.unit;
+  const int64_t end = (unit + 1) * policy_.unit;
+  std::vector<Row> vectors;
+  for (int h = 0; h < heads; ++h) {
+    std::vector<std::pair<double, int64_t>> score;
+    for (int64_t j = begin; j < end; ++j) {
+      double s = 0;
+      for (int64_t p = j; p < j + policy_.window; ++p)
+        s += logit(&layer.q[p][h * dim], p, &layer.k[j][h / group * dim], j);
+      score.push_back({-s, j});
+    }
+    std::sort(score.begin(), score.end());
+    const size_t take = std::min<size_t>(policy_.representatives, score.size());
+    Row mean(dim, 0.0);
+    for (size_t i = 0; i < take; ++i)
+      for (int j = 0; j < dim; ++j)
+        mean[j] += layer.k[score[i].second][h / group * dim + j] / static_cast<double>(take);
+    vectors.push_back(mean);
+  }
+  layer.units.push_back(vectors);
+}
+
+void Reference::run(std::span<const model::TokenId> block) {
+  const auto& c = m_.config;
+  const int64_t begin = processed_, end = begin + static_cast<int64_t>(block.size());
+  std::vector<Row> x;
+  for (model::TokenId t : block)
+    x.emplace_back(m_.embedding.begin() + t * c.hidden, m_.embedding.begin() + (t + 1) * c.hidden);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const auto& w = m_.layers[l];
+    Layer& layer = layers_[l];
+    for (const Row& row : x) {
+      const Row h = normed(row, w.attention_norm, c.norm_eps);
+      layer.q.push_back(times(w.wq, h));
+      layer.k.push_back(times(w.wk, h));
+      layer.v.push_back(times(w.wv, h));
+    }
+    const std::vector<int64_t> units = choose(layer, begin, end);
+    for (int64_t p = begin; p < end; ++p) {
+      Row o(c.heads * c.head_dim);
+      attend(layer, p, units, o.data());
+      Row& row = x[p - begin];
+      const Row add = times(w.wo, o);
+      for (int j = 0; j < c.hidden; ++j) row[j] += add[j];
+      const Row h = normed(row, w.ffn_norm, c.norm_eps);
+      Row gate = times(w.gate, h);
+      const Row up = times(w.up, h);
+      for (int j = 0; j < c.ffn; ++j) gate[j] = gate[j] / (1.0 + std::exp(-gate[j])) * up[j];
+      const Row down = times(w.down, gate);
+      for (int j = 0; j < c.hidden; ++j) row[j] += down[j];
+    }
+    if (policy_.kind == PolicyKind::InfLlm)
+      for (int64_t u = sealed(begin); u < sealed(end); ++u) represent(layer, u);
+  }
+  processed_ = end;
+  logits_ = times(m_.embedding, normed(x.back(), m_.output_norm, c.norm_eps));
+}
+
+}  // namespace ringtide::testing
