@@ -83,10 +83,8 @@ const std::pair<const char*, Talk> kTalks[] = {
        tokenize.setText(to_data("t\xff"));
        tokenize.send().wait(scope);
      }},
-    {"open",
-     [](wire::Ringtide::Client server, kj::WaitScope& scope) {
-       open(server, scope).infoRequest().send().wait(scope);
-     }},
+    {"open", [](wire::Ringtide::Client server,
+                kj::WaitScope& scope) { open(server, scope).infoRequest().send().wait(scope); }},
     {"append",
      [](wire::Ringtide::Client server, kj::WaitScope& scope) {
        auto session = open(server, scope);
