@@ -106,6 +106,33 @@ TEST_F(HostileTest, RandomBytesAndDamagedMessages) {
   until_connections(1);
 }
 
+// With results sent elsewhere, a finish makes this version of the RPC library use freed memory.
+TEST_F(HostileTest, PartsOfTheRpcProtocolThatTheServiceDoesNotUse) {
+  const auto message = [](const std::function<void(capnp::rpc::Message::Builder)>& fill) {
+    capnp::MallocMessageBuilder builder;
+    fill(builder.initRoot<capnp::rpc::Message>());
+    return framed(builder);
+  };
+  const std::string kept = message([](auto m) {
+    auto call = m.initCall();
+    call.setQuestionId(1);
+    call.initTarget().initPromisedAnswer().setQuestionId(0);
+    call.setInterfaceId(capnp::typeId<wire::Ringtide>());
+    call.setMethodId(1);
+    call.initParams();
+    call.getSendResultsTo().setYourself();
+  });
+  const std::string finish = message([](auto m) { m.initFinish().setQuestionId(1); });
+  throw_at(bootstrap_message() + kept + finish, false);
+  throw_at(message([](auto m) { m.initProvide(); }), false);
+  throw_at(message([](auto m) { m.initAccept(); }), false);
+  throw_at(message([](auto m) { m.initJoin(); }), false);
+  throw_at(message([](auto m) { m.initDisembargo(); }), false);
+  throw_at(message([](auto m) { m.initReturn().setTakeFromOtherQuestion(0); }), false);
+  expect_served();
+  until_connections(1);
+}
+
 TEST_F(HostileTest, AMessageOverTheLimitEndsItsConnectionOnly) {
   ServerLimits limits;
   limits.max_message_bytes = 1 << 20;
