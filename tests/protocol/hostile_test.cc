@@ -77,10 +77,11 @@ TEST_F(HostileTest, OtherProtocolsAndGarbage) {
 }
 
 TEST_F(HostileTest, HeadersThatPromiseTooMuch) {
-  throw_at(words({0, 100 << 17}), false);   // one segment of 100 MiB
-  throw_at(words({0, 0xffffffff}), false);  // 4 Gi words
-  throw_at(words({600, 1}), false);         // more segments than a message may have
-  throw_at(words({0xffffffff, 0xffffffff}), false);
+  throw_at(words({0, 100 << 17}), false);            // one segment of 100 MiB
+  throw_at(words({0, 0xffffffff}), false);           // 4 Gi words
+  throw_at(words({600, 1}), false);                  // more segments than a message may have
+  throw_at(words({0xffffffff, 0xffffffff}), false);  // a segment count that wraps to none
+  throw_at(words({0xffffffff, 0}), false);
   expect_served();
   until_connections(1);
 }
