@@ -24,8 +24,9 @@ Connection::Connection(kj::Own<kj::AsyncIoStream> stream, Service& service,
                        std::shared_ptr<Post> post, const ServerLimits& limits)
     : link_{service, std::move(post), std::make_shared<Throttle>(), limits.max_queued_bytes},
       handshake_(limits.idle_handshake_seconds * kj::SECONDS),
-      stream_(throttled(kj::mv(stream), link_.throttle)),
-      network_(*stream_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits)),
+      stream_(kj::mv(stream)),
+      messages_(*stream_, link_.throttle),
+      network_(messages_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits)),
       rpc_(network_, static_cast<capnp::BootstrapFactory<VatId>&>(*this)) {
   // Of the calls in flight: room for the largest message and a stream's window beside it.
   rpc_.setFlowLimit(2 * limits.max_message_bytes / sizeof(capnp::word));

@@ -6,6 +6,7 @@
 #include <kj/async-io.h>
 #include <kj/timer.h>
 
+#include "protocol/gatekeeper.h"
 #include "protocol/server.h"
 #include "protocol/session_rpc.h"
 
@@ -28,6 +29,7 @@ class Connection final : private capnp::BootstrapFactory<capnp::rpc::twoparty::V
   const kj::Duration handshake_;
   bool greeted_ = false;  // a complete bootstrap message has come
   kj::Own<kj::AsyncIoStream> stream_;
+  Gatekeeper messages_;
   capnp::TwoPartyVatNetwork network_;
   capnp::RpcSystem<VatId> rpc_;
 };

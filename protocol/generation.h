@@ -16,8 +16,8 @@
 namespace ringtide::protocol {
 
 // Loop thread only; the service reaches it through start(). Owned by the call that waits for it.
-class Generation : public std::enable_shared_from_this<Generation>,
-                   private kj::TaskSet::ErrorHandler {
+class Generation final : public std::enable_shared_from_this<Generation>,
+                         private kj::TaskSet::ErrorHandler {
  public:
   // At most `limit` bytes are unacknowledged by the client, or one chunk if that is larger.
   Generation(wire::TextSink::Client sink, int64_t limit);

@@ -5,7 +5,7 @@
 // be answered: the next request is taken when there is room for its answer.
 #pragma once
 
-#include <kj/async-io.h>
+#include <kj/async.h>
 
 #include <memory>
 
@@ -32,9 +32,5 @@ class Throttle : public std::enable_shared_from_this<Throttle> {
   int writes_ = 0;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> waiting_;
 };
-
-// `inner` with its reads held back by `throttle`.
-kj::Own<kj::AsyncIoStream> throttled(kj::Own<kj::AsyncIoStream> inner,
-                                     std::shared_ptr<Throttle> throttle);
 
 }  // namespace ringtide::protocol

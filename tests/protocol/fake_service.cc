@@ -26,7 +26,7 @@ class FakeSession final : public SessionHandle {
     generation->sink = std::move(sink);
     generation->done = std::move(done);
     service_.happen([&]() { state_.generation = generation; });
-    auto cancel = [this, &service = service_, generation]() {
+    auto cancel = [&service = service_, generation]() {
       service.happen([&]() { generation->cancelled = true; });
     };
     if (service_.on_generate) {

@@ -77,10 +77,11 @@ TEST_F(HostileTest, OtherProtocolsAndGarbage) {
 }
 
 TEST_F(HostileTest, HeadersThatPromiseTooMuch) {
-  throw_at(words({0, 100 << 17}), false);   // one segment of 100 MiB
-  throw_at(words({0, 0xffffffff}), false);  // 4 Gi words
-  throw_at(words({600, 1}), false);         // more segments than a message may have
-  throw_at(words({0xffffffff, 0xffffffff}), false);
+  throw_at(words({0, 100 << 17}), false);            // one segment of 100 MiB
+  throw_at(words({0, 0xffffffff}), false);           // 4 Gi words
+  throw_at(words({600, 1}), false);                  // more segments than a message may have
+  throw_at(words({0xffffffff, 0xffffffff}), false);  // a segment count that wraps to none
+  throw_at(words({0xffffffff, 0}), false);
   expect_served();
   until_connections(1);
 }
@@ -102,6 +103,33 @@ TEST_F(HostileTest, RandomBytesAndDamagedMessages) {
     for (int k = 0; k < damage; ++k) bytes[random() % bytes.size()] = static_cast<char>(random());
     throw_at(bytes, true);
   }
+  expect_served();
+  until_connections(1);
+}
+
+// With results sent elsewhere, a finish makes this version of the RPC library use freed memory.
+TEST_F(HostileTest, PartsOfTheRpcProtocolThatTheServiceDoesNotUse) {
+  const auto message = [](const std::function<void(capnp::rpc::Message::Builder)>& fill) {
+    capnp::MallocMessageBuilder builder;
+    fill(builder.initRoot<capnp::rpc::Message>());
+    return framed(builder);
+  };
+  const std::string kept = message([](auto m) {
+    auto call = m.initCall();
+    call.setQuestionId(1);
+    call.initTarget().initPromisedAnswer().setQuestionId(0);
+    call.setInterfaceId(capnp::typeId<wire::Ringtide>());
+    call.setMethodId(1);
+    call.initParams();
+    call.getSendResultsTo().setYourself();
+  });
+  const std::string finish = message([](auto m) { m.initFinish().setQuestionId(1); });
+  throw_at(bootstrap_message() + kept + finish, false);
+  throw_at(message([](auto m) { m.initProvide(); }), false);
+  throw_at(message([](auto m) { m.initAccept(); }), false);
+  throw_at(message([](auto m) { m.initJoin(); }), false);
+  throw_at(message([](auto m) { m.initDisembargo(); }), false);
+  throw_at(message([](auto m) { m.initReturn().setTakeFromOtherQuestion(0); }), false);
   expect_served();
   until_connections(1);
 }

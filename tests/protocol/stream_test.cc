@@ -316,10 +316,10 @@ TEST_F(StreamTest, ASinkThatFailsCancels) {
 }
 
 TEST_F(StreamTest, AKilledClientIsCancelledAndDetachedAndOthersGoOn) {
-  const auto other = Client::connect(server_.address());
   service_.on_generate = [&](auto&, auto generation) {
     generation->sink->push({"tide", {1}}, [](bool) {});
   };
+  const auto other = Client::connect(server_.address());
   Peer peer({"generate", server_.address(), "a"});
   ASSERT_EQ(peer.line(), "tide");
   peer.kill();
@@ -330,11 +330,11 @@ TEST_F(StreamTest, AKilledClientIsCancelledAndDetachedAndOthersGoOn) {
 }
 
 TEST_F(StreamTest, AClientKilledWhileItsWriteIsWithheldIsDetached) {
-  const auto other = Client::connect(server_.address());
   std::vector<FakeService::Append> withheld;
   service_.on_append = [&](FakeService::State&, FakeService::Append append) {
     service_.happen([&]() { withheld.push_back(std::move(append)); });
   };
+  const auto other = Client::connect(server_.address());
   Peer peer({"append", server_.address(), "a"});
   service_.until([&]() { return withheld.size() == 1; });
   peer.kill();
