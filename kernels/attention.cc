@@ -51,7 +51,7 @@ namespace ringtide::kernels::HWY_NAMESPACE {
 
 // A thread's memory. Row r is query part.begin + r / group with head r % group of the KV head's.
 struct Workspace {
-  float* queries;  // (rows, head_dim), scaled
+  float* queries;  // (rows, head_dim), scaled, each tile's rows interleaved
   float* outputs;  // (rows, width), not normalised
   float* top;      // (rows) greatest logit so far
   float* sums;     // (rows, kLanes) of exp(logit - top), by lane
@@ -78,35 +78,41 @@ struct Workspace {
   }
 };
 
-// One tile's softmax for one row: logits become exp(logit - top). Returns the factor of what was
-// summed before. `seen` counts from the tile's first token and is not empty.
-HWY_INLINE float soften(float* logits, Range seen, float* top, float* sums) {
+// Hides the logits of tokens that are not seen, counted from the tile's first; returns the
+// greatest.
+HWY_INLINE float hide_unseen(float* logits, Range seen) {
   const Df d;
-  constexpr int kSteps = kTile / kLanes;
   const Vf none = hn::Set(d, kNoKeys);
+  Vf greatest = none;
+  if (seen.size() == kTile) {
+    for (int i = 0; i < kTile; i += kLanes) {
+      greatest = hn::Max(greatest, hn::LoadU(d, logits + i));
+    }
+    return max_lanes(greatest);
+  }
   const Vf begin = hn::Set(d, static_cast<float>(seen.begin));
   const Vf end = hn::Set(d, static_cast<float>(seen.end));
-  Vf greatest = none;
-  for (int i = 0; i < kSteps; ++i) {
-    const Vf token = hn::Iota(d, static_cast<float>(i * kLanes));
+  for (int i = 0; i < kTile; i += kLanes) {
+    const Vf token = hn::Iota(d, static_cast<float>(i));
     const auto sees = hn::And(hn::Ge(token, begin), hn::Lt(token, end));
-    const Vf logit = hn::IfThenElse(sees, hn::LoadU(d, logits + i * kLanes), none);
+    const Vf logit = hn::IfThenElse(sees, hn::LoadU(d, logits + i), none);
     greatest = hn::Max(greatest, logit);
-    hn::StoreU(logit, d, logits + i * kLanes);
+    hn::StoreU(logit, d, logits + i);
   }
-  const float before = *top;
-  const float now = std::max(before, max_lanes(greatest));
-  const float factor = before == kNoKeys ? 0.f : exp1(before - now);
-  const Vf shift = hn::Set(d, now);
+  return max_lanes(greatest);
+}
+
+// Logits become exp(logit - top), and sums, by lane, those of all tokens so far.
+HWY_INLINE void soften(float* logits, float top, float factor, float* sums) {
+  const Df d;
+  const Vf shift = hn::Set(d, top);
   Vf sum = hn::Mul(hn::LoadU(d, sums), hn::Set(d, factor));
-  for (int i = 0; i < kSteps; ++i) {
-    const Vf e = exp(hn::Sub(hn::LoadU(d, logits + i * kLanes), shift));
+  for (int i = 0; i < kTile; i += kLanes) {
+    const Vf e = exp(hn::Sub(hn::LoadU(d, logits + i), shift));
     sum = hn::Add(sum, e);
-    hn::StoreU(e, d, logits + i * kLanes);
+    hn::StoreU(e, d, logits + i);
   }
   hn::StoreU(sum, d, sums);
-  *top = now;
-  return factor;
 }
 
 // A loaded tile with R rows.
@@ -121,38 +127,66 @@ struct TileRows {
   HWY_NOINLINE void operator()() const {
     const Range range = tile_range(block, tile);
     Range seen[R];
-    bool any = false;
+    if (!find_seen<R>(range, seen)) return;
+    tile_logits<R>(w.queries + first * a.shape.head_dim, a.shape.head_dim, w.keys, w.logits);
+    // What was summed before counts exp(greatest before - greatest now) of itself.
+    constexpr int kRows = (R + kLanes - 1) / kLanes * kLanes;
+    HWY_ALIGN float factor[kRows] = {};
     for (int r = 0; r < R; ++r) {
-      const int64_t position = a.position + part.begin + (first + r) / a.group();
-      seen[r] = intersect(visible(block, a.band, position, position), range);
-      any |= !seen[r].empty();
-    }
-    if (!any) return;
-    const int dim = a.shape.head_dim;
-    tile_logits<R>(w.queries + first * dim, dim, dim, w.keys, w.logits);
-    float factor[R];
-    for (int r = 0; r < R; ++r) {
-      factor[r] = 0;
       if (seen[r].empty()) continue;
-      const Range tokens{seen[r].begin - tile * kTile, seen[r].end - tile * kTile};
-      const int64_t row = first + r;
-      factor[r] = soften(w.logits + r * kTile, tokens, w.top + row, w.sums + row * kLanes);
+      float& top = w.top[first + r];
+      const float now = std::max(top, hide_unseen(w.logits + r * kTile, seen[r]));
+      factor[r] = top - now;
+      top = now;
     }
-    for (int column = 0; column < w.width; column += kWide) {
-      add_values<R>(column, range, seen, factor);
+    for (int r = 0; r < kRows; r += kLanes) {
+      hn::Store(exp(hn::Load(Df(), factor + r)), Df(), factor + r);
+    }
+    for (int r = 0; r < R; ++r) {
+      if (seen[r].empty()) continue;
+      const int64_t row = first + r;
+      soften(w.logits + r * kTile, w.top[row], factor[r], w.sums + row * kLanes);
+    }
+    int column = 0;
+    constexpr int kMost = tile_vectors<R>();
+    if constexpr (kMost > kVectors) {
+      constexpr int kStep = kMost * kLanes;
+      for (; column + kStep <= w.width; column += kStep) {
+        add_values<R, kMost>(column, range, seen, factor);
+      }
+    }
+    for (; column < w.width; column += kWide) {
+      add_values<R, kVectors>(column, range, seen, factor);
     }
   }
 
+  // What each row sees, from the tile's first token; false if that is nothing at all.
   template <int R>
+  HWY_INLINE bool find_seen(Range range, Range (&seen)[R]) const {
+    bool any = false;
+    const int group = a.group();
+    int64_t query = part.begin + first / group;
+    int head = static_cast<int>(first % group);
+    for (int r = 0; r < R; ++r) {
+      const int64_t position = a.position + query;
+      const Range tokens = intersect(visible(block, a.band, position, position), range);
+      seen[r] = {tokens.begin - tile * kTile, tokens.end - tile * kTile};
+      any |= !seen[r].empty();
+      if (++head == group) head = 0, ++query;
+    }
+    return any;
+  }
+
+  template <int R, int V>
   HWY_INLINE void add_values(int column, Range range, const Range (&seen)[R],
-                             const float (&factor)[R]) const {
+                             const float* factor) const {
     const Df d;
     float* outputs = w.outputs + first * w.width + column;
-    Tile<R, kVectors> sums(w.logits, kTile);
+    Tile<R, V, FixedRows<kTile>> sums({w.logits});
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       HWY_UNROLL(4)
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < V; ++v) {
         sums.sum[r][v] =
             hn::Mul(hn::LoadU(d, outputs + r * w.width + v * kLanes), hn::Set(d, factor[r]));
       }
@@ -162,19 +196,33 @@ struct TileRows {
     for (int r = 0; r < R; ++r) {
       if (seen[r].empty()) continue;
       HWY_UNROLL(4)
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < V; ++v) {
         hn::StoreU(sums.sum[r][v], d, outputs + r * w.width + v * kLanes);
       }
     }
   }
 };
 
-void load_queries(const Attention& a, const Part& part, Workspace& w) {
-  const int dim = a.shape.head_dim, row = a.group() * dim;
-  for (int64_t i = part.begin; i < part.end; ++i) {
-    const float* q = a.q + i * a.shape.heads * dim + static_cast<int64_t>(part.kv_head) * row;
-    scale_query(q, row, a.scale, w.queries + (i - part.begin) * row);
+struct LoadQueries {
+  const Attention& a;
+  const Part& part;
+  int64_t first;  // row
+  float* queries;
+  template <int R>
+  HWY_NOINLINE void operator()() const {
+    const int dim = a.shape.head_dim, group = a.group();
+    for (int r = 0; r < R; ++r) {
+      const int64_t i = part.begin + (first + r) / group;
+      const int64_t head = part.kv_head * group + (first + r) % group;
+      const float* q = a.q + (i * a.shape.heads + head) * dim;
+      for (int j = 0; j < dim; ++j) queries[first * dim + j * R + r] = a.scale * q[j];
+    }
   }
+};
+
+void load_queries(const Attention& a, const Part& part, Workspace& w) {
+  const int64_t rows = (part.end - part.begin) * a.group();
+  for (int64_t r = 0; r < rows;) r += with_rows(rows - r, LoadQueries{a, part, r, w.queries});
 }
 
 // Attends over tiles [begin, end) of the whole list and merges the result into o, lse, laid out as

@@ -40,10 +40,10 @@ struct AddLogits {
   HWY_INLINE void operator()() const {
     const int dim = c.shape.head_dim;
     for (int r = 0; r < R; ++r) {
-      scale_query(c.q + ((first + r) * c.shape.heads + head) * dim, dim, c.scale,
-                  queries + r * dim);
+      const float* q = c.q + ((first + r) * c.shape.heads + head) * dim;
+      for (int i = 0; i < dim; ++i) queries[i * R + r] = c.scale * q[i];
     }
-    tile_logits<R>(queries, dim, dim, keys, logits);
+    tile_logits<R>(queries, dim, keys, logits);
     float* sums = c.sums + static_cast<int64_t>(head) * c.block.capacity;
     for (int r = 0; r < R; ++r) {
       const int64_t position = c.position + first + r;

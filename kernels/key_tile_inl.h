@@ -90,8 +90,8 @@ HWY_INLINE void load_tile(const KvBlock& block, int head_dim, int kv_head, int64
       continue;
     }
     if (block.cos) {
+      if (head_dim < width) std::fill(row + head_dim, row + width, 0.f);
       rotate(k + token * head_dim, half, block.cos + token * half, block.sin + token * half, row);
-      std::fill(row + head_dim, row + width, 0.f);
     } else {
       widen(k + token * head_dim, head_dim, width, row);
     }
@@ -113,26 +113,27 @@ inline void load_tile(const KvBlock& block, int head_dim, int kv_head, int64_t t
   }
 }
 
-// logits (R, kTile) of R rows of queries, `stride` apart and already scaled.
+// Vectors of outputs in a tile of R rows: few rows take more, to have enough sums under way.
 template <int R>
-HWY_INLINE void tile_logits(const float* q, int64_t stride, int head_dim, const float* keys,
-                            float* logits) {
-  for (int column = 0; column < kTile; column += kWide) {
-    Tile<R, kVectors> tile(q, stride);
+constexpr int tile_vectors() {
+  return kManyRegisters && R <= 4 && kTile % (4 * kLanes) == 0 ? 4 : kVectors;
+}
+
+// logits (R, kTile) of R rows of queries, interleaved and already scaled.
+template <int R>
+HWY_INLINE void tile_logits(const float* q, int head_dim, const float* keys, float* logits) {
+  constexpr int kTileVectors = tile_vectors<R>();
+  for (int column = 0; column < kTile; column += kTileVectors * kLanes) {
+    Tile<R, kTileVectors, Interleaved<R>> tile({q});
     tile.add(keys + column, kTile, 0, head_dim);
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       HWY_UNROLL(4)
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < kTileVectors; ++v) {
         hn::StoreU(tile.sum[r][v], Df(), logits + r * kTile + column + v * kLanes);
       }
     }
   }
-}
-
-// dst = scale * the query heads of one query.
-HWY_INLINE void scale_query(const float* q, int n, float scale, float* dst) {
-  for (int i = 0; i < n; ++i) dst[i] = scale * q[i];
 }
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE

@@ -36,7 +36,8 @@ constexpr int64_t kDirectRows = 4;
 constexpr int64_t kChunkRows = 12 * 12;
 
 template <int R, int V>
-HWY_INLINE void write_tile(const Product& p, const Tile<R, V>& tile, int64_t row, int64_t output) {
+HWY_INLINE void write_tile(const Product& p, const Tile<R, V, Rows>& tile, int64_t row,
+                           int64_t output) {
   HWY_UNROLL(16)
   for (int r = 0; r < R; ++r) {
     float* y = p.y + (row + r) * p.w.n + output;
@@ -57,7 +58,7 @@ template <class Panel, int R, int V>
 HWY_NOINLINE void direct_tile(const Product& p, int64_t output) {
   const int64_t panel = panel_bytes(Panel::kType, p.w.k);
   const std::byte* block = p.w.data + output / kPanel * panel;
-  Tile<R, V> tile(p.x, p.w.k);
+  Tile<R, V, Rows> tile({p.x, p.w.k});
   for (int64_t k = 0; k < p.w.k; k += Panel::kBlock, block += Panel::kBytes) {
     Panel::read(block, panel, output % kPanel, k, tile);
   }
@@ -117,7 +118,7 @@ struct Written {
   int64_t row, output;
   template <int R>
   HWY_NOINLINE void operator()() const {
-    Tile<R, kTileVectors> tile(p.x + row * p.w.k, p.w.k);
+    Tile<R, kTileVectors, Rows> tile({p.x + row * p.w.k, p.w.k});
     tile.add(weights, kPanel, 0, p.w.k);
     write_tile(p, tile, row, output);
   }

@@ -17,15 +17,32 @@ namespace ringtide::kernels::HWY_NAMESPACE {
 // Rows of the tallest tile: 24 sums, two weights and one input fill 32 registers, 12 sums fill 16.
 constexpr int kTileRows = kManyRegisters ? 12 : 6;
 
+// Where the input of row r for weight k stands: rows `stride` apart, or the R inputs of one k side
+// by side, which takes one pointer instead of one a row.
+struct Rows {
+  const float* x;
+  int64_t stride;
+  HWY_INLINE float operator()(int64_t k, int r) const { return x[r * stride + k]; }
+};
+template <int kStride>
+struct FixedRows {
+  const float* x;
+  HWY_INLINE float operator()(int64_t k, int r) const { return x[r * kStride + k]; }
+};
+template <int R>
+struct Interleaved {
+  const float* x;
+  HWY_INLINE float operator()(int64_t k, int r) const { return x[k * R + r]; }
+};
+
 // Sums of a tile; operator() takes the weights of input k.
-template <int R, int kVectors_>
+template <int R, int kVectors_, class Input>
 struct Tile {
   static constexpr int kVectors = kVectors_;
-  const float* x;
-  int64_t stride;  // between rows of x
+  Input x;
   Vf sum[R][kVectors];
 
-  HWY_INLINE Tile(const float* x_rows, int64_t row_stride) : x(x_rows), stride(row_stride) {
+  HWY_INLINE explicit Tile(Input input) : x(input) {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       HWY_UNROLL(4)
@@ -36,7 +53,7 @@ struct Tile {
   HWY_INLINE void operator()(int64_t k, const Vf (&w)[kVectors]) {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
-      const Vf input = hn::Set(Df(), x[r * stride + k]);
+      const Vf input = hn::Set(Df(), x(k, r));
       HWY_UNROLL(4)
       for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(input, w[v], sum[r][v]);
     }
