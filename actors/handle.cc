@@ -101,7 +101,7 @@ class Door : public protocol::Service {
 
   void server(protocol::Reply<protocol::ServerInfo> reply) override {
     caf::anon_send(gateway_,
-                   ServerCall{{}, Answer<protocol::ServerInfo>(std::move(reply)), nullptr});
+                   ServerCall{{}, Answer<protocol::ServerInfo>(std::move(reply)), {}});
   }
 
  private:

@@ -55,7 +55,9 @@ void SessionState::generate(GenerateCall& m) {
   if (auto wrong = cannot_begin(writing(), ahead); !wrong.empty()) {
     return m.done.fail({Code::Invalid, wrong, 0});
   }
-  answer.emplace(Generation{.call = std::move(m), .row = ++rows});
+  answer.emplace();
+  answer->call = std::move(m);
+  answer->row = ++rows;
   pump();
 }
 

@@ -80,7 +80,7 @@ struct SessionState {
   // A generation, from the call to its result.
   struct Generation {
     GenerateCall call;
-    uint64_t row;
+    uint64_t row = 0;
     bool began_sent = false, began = false;  // the record of its beginning: sent, durable
     bool row_runs = false;                   // the scheduler has it
     bool stopping = false;                   // asked the scheduler to stop it

@@ -57,7 +57,7 @@ void SupervisorState::engine_ready() {
 void SupervisorState::down(const caf::down_msg& m) {
   if (*closing) return;
   if (m.source == worker.address()) {
-    if (!started) return parts.started(nullptr);
+    if (!started) return parts.started({});
     if (ready) self->send(scheduler, UseWorker{});  // what it held is lost, whenever the next comes
     delay = ready ? std::chrono::milliseconds{0}
                   : std::clamp(delay * 2, kFirstDelay, kLongestDelay);
@@ -70,7 +70,7 @@ void SupervisorState::down(const caf::down_msg& m) {
   } else if (m.source == scheduler.address()) {
     spdlog::critical("the scheduler failed; sessions open again from the store");
     start_scheduler();
-    self->demonitor(worker);
+    self->demonitor(worker.address());
     self->send_exit(worker, caf::exit_reason::kill);
     start_worker();
   }

@@ -14,7 +14,8 @@ namespace ringtide::actors {
 using protocol::FinishReason;
 
 void WorkerState::run(WorkOrder& order) {
-  PlanDone done{.plan = order.plan.number};
+  PlanDone done;
+  done.plan = order.plan.number;
   const SessionId first = order.plan.sessions.empty() ? 0 : order.plan.sessions.front();
   switch (order.plan.kind) {
     case Plan::Kind::Enter:

@@ -49,26 +49,31 @@ void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
   std::erase_if(candidates, [&](const Candidate& c) { return c.weight < least; });
 }
 
-// Sorts no more than it needs: the kept few are usually far fewer than the vocabulary.
+// Bisects by selection: linear in the vocabulary, where sorting is not.
 void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
   if (!(top_p < 1.0f)) return;
-  double total = 0.0;
-  for (const Candidate& c : candidates) total += c.weight;
-  const double wanted = std::max(static_cast<double>(top_p), 0.0) * total;
+  const auto mass = [&](size_t from, size_t to) {
+    double sum = 0.0;
+    for (size_t i = from; i < to; ++i) sum += candidates[i].weight;
+    return sum;
+  };
+  const auto at = [&](size_t i) { return candidates.begin() + static_cast<ptrdiff_t>(i); };
+  const double wanted = static_cast<double>(top_p) * mass(0, candidates.size());
+  // The likeliest `low` hold `held`, which is less than wanted; the likeliest `high` are enough.
+  size_t low = 0, high = candidates.size();
   double held = 0.0;
-  size_t kept = 0;
-  for (size_t sorted = 0; sorted < candidates.size();) {
-    const size_t next = std::min(candidates.size(), std::max<size_t>(64, sorted * 4));
-    const auto at = [&](size_t i) { return candidates.begin() + static_cast<ptrdiff_t>(i); };
-    std::partial_sort(at(sorted), at(next), candidates.end(), before);
-    for (sorted = next; kept < sorted;) {
-      held += candidates[kept++].weight;
-      if (held >= wanted) {
-        candidates.resize(kept);
-        return;
-      }
+  while (high - low > 1) {
+    const size_t middle = low + (high - low) / 2;
+    std::nth_element(at(low), at(middle), at(high), before);
+    const double more = mass(low, middle);
+    if (held + more >= wanted) {
+      high = middle;
+    } else {
+      held += more;
+      low = middle;
     }
   }
+  candidates.resize(high);
 }
 
 }  // namespace

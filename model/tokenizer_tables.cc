@@ -8,8 +8,8 @@
 namespace ringtide::model {
 namespace {
 
-// Files from before the key existed, and Llama 3's whatever their key says by default, start with
-// bos; other byte-level models do not.
+// Where a file does not say: Llama 3's sequences start with bos, those of other byte-level models do
+// not.
 bool adds_bos_by_default(std::string_view pre) {
   return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
 }

@@ -5,6 +5,11 @@
 namespace ringtide::protocol {
 namespace {
 
+void name_session(const std::string& name, uint64_t id, wire::SessionRef::Builder to) {
+  to.setName(name);
+  to.setId(id);
+}
+
 class RpcClient final : public Client {
  public:
   explicit RpcClient(const std::string& address)
@@ -30,8 +35,7 @@ class RpcClient final : public Client {
 
   SessionInfo info(const std::string& name, uint64_t id) override {
     auto call = connection_->server().infoRequest();
-    call.setName(name);
-    call.setId(id);
+    name_session(name, id, call.initSession());
     const auto results = connection_->wait(call.send());
     check(results);
     return read(results.getInfo());
@@ -39,8 +43,7 @@ class RpcClient final : public Client {
 
   void remove(const std::string& name, uint64_t id) override {
     auto call = connection_->server().removeRequest();
-    call.setName(name);
-    call.setId(id);
+    name_session(name, id, call.initSession());
     check(connection_->wait(call.send()));
   }
 

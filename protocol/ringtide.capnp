@@ -41,10 +41,10 @@ interface Ringtide {
   list @1 () -> ListResult;
   # Every session the server knows, open or stored.
 
-  info @2 SessionRef -> InfoResult;
+  info @2 (session :SessionRef) -> InfoResult;
   # One session, which need not be open.
 
-  remove @3 SessionRef -> RemoveResult;
+  remove @3 (session :SessionRef) -> RemoveResult;
   # Deletes a session and all it stored. `busy` if it is open.
 
   tokenize @4 (text :Data) -> TokenizeResult;

@@ -55,7 +55,7 @@ kj::Promise<void> ServiceServer::list(ListContext context) {
 
 kj::Promise<void> ServiceServer::info(InfoContext context) {
   context.allowCancellation();
-  const auto session = context.getParams();
+  const auto session = context.getParams().getSession();
   auto question = ask<Outcome, SessionInfo>();
   link_.service.info(to_string(session.getName()), session.getId(), question.reply);
   return answer(context, kj::mv(question), link_,
@@ -64,7 +64,7 @@ kj::Promise<void> ServiceServer::info(InfoContext context) {
 
 kj::Promise<void> ServiceServer::remove(RemoveContext context) {
   context.allowCancellation();
-  const auto session = context.getParams();
+  const auto session = context.getParams().getSession();
   auto question = ask<Outcome>();
   link_.service.remove(to_string(session.getName()), session.getId(), question.reply);
   return question.answer

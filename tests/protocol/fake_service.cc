@@ -32,7 +32,7 @@ class FakeSession final : public SessionHandle {
     if (service_.on_generate) {
       service_.on_generate(state_, std::move(generation));
     } else {
-      echo(*generation);
+      service_.echo(state_, *generation);
     }
     return cancel;
   }
@@ -40,18 +40,6 @@ class FakeSession final : public SessionHandle {
   void info(Reply<SessionInfo> reply) override { reply(service_.refuse, state_.info); }
 
  private:
-  // Answers with the session's text, a word at a time.
-  void echo(FakeService::Generation& generation) {
-    std::istringstream words(state_.text);
-    GenerateResult result;
-    result.reason = FinishReason::EndOfTurn;
-    for (std::string word; words >> word && result.generated_tokens < generation.params.max_tokens;
-         ++result.generated_tokens) {
-      generation.sink->push({word + " ", {static_cast<int32_t>(word.size())}}, [](bool) {});
-    }
-    generation.done({}, result);
-  }
-
   FakeService& service_;
   FakeService::State& state_;
 };
@@ -163,6 +151,17 @@ void FakeService::log(State& state, Append append) {
   state.info.appended_bytes = state.text.size();
   append.accepted({});
   append.durable({}, state.text.size());
+}
+
+void FakeService::echo(const State& state, Generation& generation) {
+  std::istringstream words(state.text);
+  GenerateResult result;
+  result.reason = FinishReason::EndOfTurn;
+  for (std::string word; words >> word && result.generated_tokens < generation.params.max_tokens;
+       ++result.generated_tokens) {
+    generation.sink->push({word + " ", {static_cast<int32_t>(word.size())}}, [](bool) {});
+  }
+  generation.done({}, result);
 }
 
 FakeService::State* FakeService::find(const std::string& name, uint64_t id) {

@@ -4,6 +4,7 @@
 // what it wants otherwise through the hooks, and waits for what happened with until().
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -29,7 +30,7 @@ class FakeService : public Service {
     GenerateParams params;
     std::shared_ptr<TextSink> sink;
     Reply<GenerateResult> done;
-    bool cancelled = false;
+    std::atomic<bool> cancelled{false};
   };
   struct State {
     SessionInfo info;
@@ -61,6 +62,8 @@ class FakeService : public Service {
   void happen(const std::function<void()>& change);
   // Does what the real log does with an append.
   static void log(State& state, Append append);
+  // Answers a generation with the session's text, a word at a time.
+  static void echo(const State& state, Generation& generation);
 
   std::map<std::string, State> sessions;
   OpenRequest last_open;

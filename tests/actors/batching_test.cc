@@ -1,0 +1,261 @@
+#include "actors/batching.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+
+namespace ringtide::actors {
+namespace {
+
+using Kind = Plan::Kind;
+using Event = Batching::Event::Kind;
+using Outcome = Batching::Outcome;
+
+// A batching whose worker does one plan at a time, as told.
+class BatchingTest : public ::testing::Test {
+ protected:
+  Plan take() {
+    const auto plan = b.next();
+    EXPECT_TRUE(plan.has_value());
+    return plan.value_or(Plan{});
+  }
+  Plan run(Outcome outcome = Outcome::Ok, std::vector<Batching::EndedRow> ended = {}) {
+    const Plan plan = take();
+    b.done(plan.number, outcome, ended);
+    return plan;
+  }
+  void enter(uint64_t session) {
+    b.enter(session);
+    EXPECT_EQ(run().kind, Kind::Enter);
+    EXPECT_TRUE(b.present(session));
+  }
+  // A session asks for a place and there is no room; what comes before its turn is done.
+  void refuse(uint64_t session) {
+    b.enter(session);
+    for (;;) {
+      const Plan plan = take();
+      const bool enters = plan.kind == Kind::Enter;
+      b.done(plan.number, enters ? Outcome::NoRoom : Outcome::Ok, {});
+      if (enters) return;
+    }
+  }
+  // Events since the last call, in order.
+  std::vector<std::pair<Event, uint64_t>> events() {
+    std::vector<std::pair<Event, uint64_t>> all;
+    for (const auto& event : b.take_events()) all.emplace_back(event.kind, event.session);
+    return all;
+  }
+  using Events = std::vector<std::pair<Event, uint64_t>>;
+
+  Batching b{Batching::Limits{.rows = 2, .steps = 4, .ahead = 2, .strikes = 3}};
+};
+
+TEST_F(BatchingTest, NothingToDoIsNoPlan) {
+  EXPECT_FALSE(b.next());
+  enter(1);
+  EXPECT_FALSE(b.next());
+}
+
+TEST_F(BatchingTest, StaysAheadByTwoPlans) {
+  enter(1);
+  for (int i = 0; i < 3; ++i) b.block(1);
+  const Plan first = take();
+  take();
+  EXPECT_FALSE(b.next());
+  b.done(first.number, Outcome::Ok, {});
+  EXPECT_TRUE(b.next());
+  EXPECT_FALSE(b.next());
+}
+
+TEST_F(BatchingTest, BlocksOfSeveralSessionsTakeTurns) {
+  enter(1), enter(2), enter(3);
+  for (int i = 0; i < 4; ++i) b.block(1);
+  b.block(2), b.block(3), b.block(3);
+  std::vector<uint64_t> order;
+  while (auto plan = b.next()) {
+    order.push_back(plan->sessions.front());
+    b.done(plan->number, Outcome::Ok, {});
+  }
+  EXPECT_EQ(order, (std::vector<uint64_t>{1, 2, 3, 1, 3, 1, 1}));
+}
+
+TEST_F(BatchingTest, ALongIngestAndAnAnswerTakeTurns) {
+  enter(1), enter(2);
+  for (int i = 0; i < 10; ++i) b.block(1);
+  b.start_row(2, 1);
+  std::vector<Kind> kinds;
+  for (int i = 0; i < 8; ++i) kinds.push_back(run().kind);
+  for (int i = 1; i < 8; ++i) EXPECT_NE(kinds[i], kinds[i - 1]) << i;
+}
+
+TEST_F(BatchingTest, RowsBeyondABurstTakeTurns) {
+  std::map<uint64_t, int> bursts;
+  for (uint64_t s = 1; s <= 5; ++s) enter(s), b.start_row(s, 1);
+  for (int i = 0; i < 10; ++i) {
+    const Plan plan = run();
+    ASSERT_EQ(plan.kind, Kind::Decode);
+    EXPECT_EQ(plan.steps, 4);
+    EXPECT_EQ(plan.sessions.size(), 2u);
+    for (const uint64_t s : plan.sessions) ++bursts[s];
+  }
+  for (uint64_t s = 1; s <= 5; ++s) EXPECT_EQ(bursts[s], 4) << s;
+}
+
+TEST_F(BatchingTest, APausedRowIsLeftOut) {
+  enter(1), enter(2);
+  b.start_row(1, 1), b.start_row(2, 1);
+  b.pause_row(1, true);
+  EXPECT_EQ(run().sessions, std::vector<uint64_t>{2});
+  b.pause_row(1, false);
+  EXPECT_EQ(run().sessions.size(), 2u);
+}
+
+TEST_F(BatchingTest, AnEndedRowIsGoneButNotItsSuccessor) {
+  enter(1);
+  b.start_row(1, 1);
+  const Plan burst = take();
+  b.start_row(1, 2);  // the session heard of the end before the plan was done
+  b.done(burst.number, Outcome::Ok, {{1, 1}});
+  EXPECT_EQ(run(Outcome::Ok, {{1, 2}}).kind, Kind::Decode);
+  EXPECT_FALSE(b.next());
+}
+
+TEST_F(BatchingTest, AStopHoldsWhenNoPlanRunsTheRow) {
+  enter(1);
+  b.start_row(1, 1);
+  const Plan first = take(), second = take();
+  b.stop_row(1);
+  EXPECT_EQ(events(), Events{});
+  b.done(first.number, Outcome::Ok, {{1, 1}});
+  EXPECT_EQ(events(), Events{});
+  b.done(second.number, Outcome::Ok, {});
+  EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}}));
+  EXPECT_FALSE(b.next());
+  b.start_row(1, 2);
+  b.pause_row(1, true);
+  b.stop_row(1);
+  EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}}));
+}
+
+// -- room ----
+
+TEST_F(BatchingTest, TheLongestIdleMakesRoom) {
+  enter(1), enter(2), enter(3);
+  b.block(1);
+  run();  // 2 is the one used longest ago
+  b.enter(4);
+  EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);
+  EXPECT_EQ(events(), (Events{{Event::Evicted, 2}}));
+  const Plan leave = run();
+  EXPECT_EQ(leave.kind, Kind::Leave);
+  EXPECT_EQ(leave.sessions, std::vector<uint64_t>{2});
+  EXPECT_EQ(run().sessions, std::vector<uint64_t>{4});
+  EXPECT_TRUE(b.present(4));
+  EXPECT_FALSE(b.present(2));
+}
+
+TEST_F(BatchingTest, ASlowReaderMakesRoomBeforeOneAtWork) {
+  enter(1), enter(2);
+  b.start_row(1, 1), b.start_row(2, 1);
+  run();
+  b.pause_row(2, true);
+  refuse(3);
+  EXPECT_EQ(events(), (Events{{Event::Evicted, 2}}));
+}
+
+TEST_F(BatchingTest, WithoutRoomItIsRefusedAndAskedAgainWhenSomebodyIsIdle) {
+  enter(1);
+  b.start_row(1, 1);
+  refuse(2);
+  EXPECT_EQ(events(), (Events{{Event::Refused, 2}}));
+  EXPECT_EQ(run(Outcome::Ok, {{1, 1}}).kind, Kind::Decode);
+  EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);  // now 1 is idle, and 2 asks again
+  EXPECT_EQ(events(), (Events{{Event::Evicted, 1}}));
+}
+
+// -- a worker that dies ----
+
+TEST_F(BatchingTest, ALostEngineLosesEveryPlace) {
+  enter(1), enter(2);
+  b.block(1);
+  take();
+  b.lost();
+  EXPECT_EQ(events(), (Events{{Event::EngineLost, 1}, {Event::EngineLost, 2}}));
+  EXPECT_FALSE(b.next());
+  enter(1);
+}
+
+TEST_F(BatchingTest, WorkThatKillsTheWorkerAgainAndAgainIsGivenUp) {
+  for (int strike = 1; strike <= 3; ++strike) {
+    enter(1), enter(2);
+    b.block(1), b.block(2);
+    EXPECT_EQ(take().sessions.front(), 1u);
+    b.lost();
+    EXPECT_EQ(events(), (Events{{strike < 3 ? Event::EngineLost : Event::GivenUp, 1},
+                                {Event::EngineLost, 2}}));
+  }
+}
+
+TEST_F(BatchingTest, ADoneBlockForgivesStrikes) {
+  for (int strike = 1; strike <= 5; ++strike) {
+    enter(1);
+    b.block(1);
+    run();
+    b.block(1);
+    take();
+    b.lost();
+    EXPECT_EQ(events(), (Events{{Event::EngineLost, 1}}));
+  }
+}
+
+TEST_F(BatchingTest, WorkOfALeavingSessionIsDropped) {
+  enter(1);
+  b.block(1), b.block(1), b.block(1);
+  const Plan running = take();
+  b.leave(1);
+  EXPECT_EQ(take().kind, Kind::Leave);
+  b.done(running.number, Outcome::Ok, {});
+  EXPECT_FALSE(b.next());
+  b.enter(1);  // while its Leave is under way
+  EXPECT_EQ(take().kind, Kind::Enter);
+}
+
+// -- all together ----
+
+TEST_F(BatchingTest, NobodyStarvesWhateverComes) {
+  std::mt19937 random(3);
+  std::map<uint64_t, int> waits;  // plans since a session with work was served
+  std::map<uint64_t, int> blocks;
+  std::set<uint64_t> rows;
+  for (uint64_t s = 1; s <= 6; ++s) enter(s);
+  uint64_t row = 0;
+  for (int i = 0; i < 5000; ++i) {
+    const uint64_t s = 1 + random() % 6;
+    if (random() % 2) {
+      b.block(s);
+      ++blocks[s];
+    } else if (!rows.contains(s)) {
+      b.start_row(s, ++row);
+      rows.insert(s);
+    }
+    const auto plan = b.next();
+    if (!plan) continue;
+    std::vector<Batching::EndedRow> ended;
+    for (const uint64_t each : plan->sessions) {
+      waits[each] = 0;
+      if (plan->kind == Kind::Block) --blocks[each];
+    }
+    b.done(plan->number, Outcome::Ok, ended);
+    for (uint64_t each = 1; each <= 6; ++each) {
+      if (blocks[each] > 0 || rows.contains(each)) {
+        ASSERT_LE(++waits[each], 2 * 6 + 2) << "session " << each;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ringtide::actors

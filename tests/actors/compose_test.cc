@@ -1,0 +1,139 @@
+#include "actors/compose.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+
+#include "tests/support/fake_tokenizer.h"
+
+namespace ringtide::actors {
+namespace {
+
+using model::ChatTemplate;
+using model::TokenId;
+using protocol::FinishReason;
+using testing::FakeTokenizer;
+using testing::kBos;
+using testing::kTurnEnd;
+using testing::kTurnStart;
+
+std::vector<int32_t> operator+(std::vector<int32_t> a, const std::vector<int32_t>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+class ComposeTest : public ::testing::Test {
+ protected:
+  // A session's records, applied as they are composed.
+  std::vector<int32_t> append(const Writing& w, const std::string& text) {
+    auto record = compose_append(w, state, text);
+    state.apply(record);
+    return record.tokens;
+  }
+  std::vector<int32_t> begin(const Writing& w) {
+    auto record = compose_began(w, state, {});
+    state.apply(record);
+    return record.tokens;
+  }
+  std::vector<int32_t> end(const Writing& w) {
+    auto record = compose_ended(w, state, FinishReason::EndOfTurn);
+    state.apply(record);
+    return record.tokens;
+  }
+  void generated(std::vector<int32_t> tokens) { state.apply(storage::Generated{tokens}); }
+
+  std::shared_ptr<const FakeTokenizer> tokenizer = std::make_shared<const FakeTokenizer>();
+  std::shared_ptr<const ChatTemplate> chat = ChatTemplate::make("chatml", "", tokenizer);
+  Writing chatting{*tokenizer, chat.get(), "be kind"};
+  Writing raw{*tokenizer, nullptr, ""};
+  TurnState state;
+};
+
+TEST_F(ComposeTest, ChatWritesTheBeginningOnceAndEachTurnAround) {
+  const auto text = [&](const std::string& t) { return tokenizer->encode(t); };
+  const auto first = append(chatting, "one two");
+  EXPECT_EQ(first, chat->begin() + chat->open(model::Role::System) + text("be kind") +
+                       chat->close(model::Role::System) + chat->open(model::Role::User) +
+                       text("one"));
+  EXPECT_EQ(state.tail, " two");
+  EXPECT_EQ(append(chatting, "o three"), text(" twoo"));
+  EXPECT_EQ(begin(chatting), text(" three") + chat->close(model::Role::User) +
+                                 chat->open(model::Role::Assistant));
+  generated({10, kTurnEnd});
+  const auto close = chat->close(model::Role::Assistant);
+  EXPECT_EQ(close.front(), kTurnEnd);
+  EXPECT_EQ(end(chatting), std::vector<int32_t>(close.begin() + 1, close.end()));
+  EXPECT_EQ(append(chatting, "next "), chat->open(model::Role::User) + text("next"));
+  EXPECT_EQ(state.offset, std::string("one twoo threenext ").size());
+}
+
+TEST_F(ComposeTest, AnAnswerCutShortIsClosedWhole) {
+  append(chatting, "hello ");
+  begin(chatting);
+  generated({10, 11});
+  EXPECT_EQ(end(chatting), chat->close(model::Role::Assistant));
+  append(chatting, "again ");
+  begin(chatting);
+  EXPECT_EQ(end(chatting), chat->close(model::Role::Assistant));  // nothing was generated at all
+}
+
+TEST_F(ComposeTest, RawWritesTextAndNothingElse) {
+  EXPECT_EQ(append(raw, "ab"), std::vector<int32_t>{kBos});
+  EXPECT_EQ(append(raw, "cd ef"), tokenizer->encode("abcd"));
+  EXPECT_EQ(begin(raw), tokenizer->encode(" ef"));
+  generated({10});
+  EXPECT_TRUE(end(raw).empty());
+  EXPECT_TRUE(begin(raw).empty());  // it goes on where it was
+}
+
+TEST_F(ComposeTest, TokensDoNotDependOnHowTextIsCut) {
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "wörd" + std::to_string(i * i) + (i % 7 ? " " : "  ");
+  std::vector<int32_t> whole;
+  for (const size_t cut : {text.size(), size_t{1}, size_t{7}, size_t{512}}) {
+    state = {};
+    std::vector<int32_t> tokens;
+    for (size_t i = 0; i < text.size(); i += cut) {
+      tokens = tokens + append(chatting, text.substr(i, cut));
+    }
+    tokens = tokens + begin(chatting);
+    if (whole.empty()) whole = tokens;
+    EXPECT_EQ(tokens, whole) << "in pieces of " << cut;
+  }
+}
+
+TEST_F(ComposeTest, SaysWhyGenerationCannotBegin) {
+  EXPECT_NE(cannot_begin(raw, state), "");
+  EXPECT_NE(cannot_begin(chatting, state), "");
+  append(chatting, "hello");
+  EXPECT_EQ(cannot_begin(chatting, state), "");
+  begin(chatting);
+  end(chatting);
+  EXPECT_NE(cannot_begin(chatting, state), "");
+  EXPECT_EQ(cannot_begin(raw, state), "");
+}
+
+TEST_F(ComposeTest, RefusesParametersThatCannotBe) {
+  using P = protocol::GenerateParams;
+  EXPECT_EQ(invalid(P{}), "");
+  const auto refused = [](auto change) {
+    P params;
+    change(params);
+    return !invalid(params).empty();
+  };
+  EXPECT_TRUE(refused([](P& p) { p.max_tokens = 0; }));
+  EXPECT_TRUE(refused([](P& p) { p.temperature = -1; }));
+  EXPECT_TRUE(refused([](P& p) { p.temperature = std::numeric_limits<float>::quiet_NaN(); }));
+  EXPECT_TRUE(refused([](P& p) { p.top_p = 0; }));
+  EXPECT_TRUE(refused([](P& p) { p.top_p = std::numeric_limits<float>::quiet_NaN(); }));
+  EXPECT_TRUE(refused([](P& p) { p.min_p = 2; }));
+  EXPECT_TRUE(refused([](P& p) { p.repetition_penalty = 0; }));
+  EXPECT_TRUE(refused([](P& p) { p.top_k = -1; }));
+  EXPECT_TRUE(refused([](P& p) { p.penalty_window = -1; }));
+  EXPECT_TRUE(refused([](P& p) { p.stop = {""}; }));
+  EXPECT_TRUE(refused([](P& p) { p.stop = std::vector<std::string>(17, "x"); }));
+}
+
+}  // namespace
+}  // namespace ringtide::actors
