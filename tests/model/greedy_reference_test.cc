@@ -68,8 +68,9 @@ TEST_F(GreedyReference, TwentyPromptsTokenForToken) {
   for (const auto& c : fixture["cases"]) {
     const std::vector<TokenId> prompt = c["prompt"], expected = c["tokens"];
     ASSERT_EQ(expected.size(), 64u);
-    if (!c["special"].get<bool>())
+    if (!c["special"].get<bool>()) {
       EXPECT_EQ(loaded->tokenizer->encode(c["text"].get<std::string>()), prompt) << c["name"];
+    }
     const auto got = continue_greedily(prompt, model::PolicyKind::Exact, 64);
     for (size_t i = 0; i < expected.size(); ++i) {
       if (got[i].first == expected[i]) continue;
