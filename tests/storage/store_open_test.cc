@@ -92,7 +92,8 @@ TEST_F(StoreOpenTest, ReadOnlyReadsBesideAWriterAndRefusesWrites) {
   EXPECT_EQ(records, 1);
 
   const LogWrite log{.session = id, .sequence = 1, .record = Generated{}};
-  const UnitWrite write = make_unit(id, 1).write();
+  const TestUnit another = make_unit(id, 1);
+  const UnitWrite write = another.write();
   EXPECT_EQ(reader.create("b", {}).status().code(), Code::ReadOnly);
   EXPECT_EQ(reader.append({&log, 1}).code(), Code::ReadOnly);
   EXPECT_EQ(reader.put({&write, 1}).code(), Code::ReadOnly);

@@ -38,7 +38,8 @@ struct TestUnit {
   int64_t number = 0;
   std::vector<std::vector<std::byte>> parts;
 
-  UnitWrite write() const {
+  UnitWrite write() && = delete;  // points into the unit
+  UnitWrite write() const& {
     UnitWrite write{.owner = owner, .key = key, .number = number, .parts = {}};
     for (const auto& part : parts) write.parts.emplace_back(part);
     return write;
