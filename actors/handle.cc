@@ -96,8 +96,7 @@ class Door : public protocol::Service {
   }
 
   void server(protocol::Reply<protocol::ServerInfo> reply) override {
-    caf::anon_send(gateway_,
-                   ServerCall{{}, Answer<protocol::ServerInfo>(std::move(reply)), {}});
+    caf::anon_send(gateway_, ServerCall{{}, Answer<protocol::ServerInfo>(std::move(reply)), {}});
   }
 
  private:

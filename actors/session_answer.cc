@@ -12,8 +12,9 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// Tokens that may be on their way to the client before generation pauses, and when it goes on again;
-// the same for those on their way to the disk, which is slower than a model only when it stalls.
+// Tokens that may be on their way to the client before generation pauses, and when it goes on
+// again; the same for those on their way to the disk, which is slower than a model only when it
+// stalls.
 constexpr int64_t kReaderPause = 32, kReaderResume = 16;
 constexpr int64_t kDiskPause = 256, kDiskResume = 128;
 

@@ -108,7 +108,8 @@ void SessionState::written(Written& m) {
 void SessionState::write_failed(const storage::Status& status) {
   Outcome why = to_outcome(status);
   if (why.code != Code::StorageFull) why.code = Code::Storage;
-  spdlog::error("session '{}' could not write and reads its log again: {}", entry.name, why.message);
+  spdlog::error("session '{}' could not write and reads its log again: {}", entry.name,
+                why.message);
   for (const auto& durable : std::exchange(writes, {})) durable.fail(why);
   for (const auto& accepted : std::exchange(waiting, {})) accepted.fail(why);
   backlog.clear();

@@ -19,7 +19,8 @@ class SessionTest : public SystemTest {
 
 std::string words(int count, int seed = 1) {
   std::string text;
-  for (int i = 0; i < count; ++i) text += "word" + std::to_string(i * seed % 97) + (i % 9 ? " " : " é ");
+  for (int i = 0; i < count; ++i)
+    text += "word" + std::to_string(i * seed % 97) + (i % 9 ? " " : " é ");
   return text;
 }
 
@@ -55,8 +56,9 @@ TEST_F(SessionTest, TextInAnyPiecesGivesTheSameTokens) {
     std::vector<std::shared_ptr<Awaited<protocol::Outcome>>> answers;
     for (size_t i = 0; i < text.size(); i += cut) {
       answers.push_back(std::make_shared<Awaited<protocol::Outcome>>());
-      s->append(text.substr(i, cut), i, [](protocol::Outcome) {},
-                [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
+      s->append(
+          text.substr(i, cut), i, [](protocol::Outcome) {},
+          [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
     }
     for (const auto& answer : answers) ASSERT_TRUE(answer->get().ok());
     const Said said = generate(*s);
@@ -256,8 +258,9 @@ TEST_F(SessionTest, TextIsAcceptedAtTheModelsPace) {
   const auto accepted = std::make_shared<Awaited<protocol::Outcome>>();
   const auto durable = std::make_shared<Awaited<protocol::Outcome>>();
   std::atomic<bool> early{false};
-  s->append(piece, {}, [&, accepted](protocol::Outcome o) { early = true, accepted->set(o); },
-            [durable](protocol::Outcome o, uint64_t) { durable->set(o); });
+  s->append(
+      piece, {}, [&, accepted](protocol::Outcome o) { early = true, accepted->set(o); },
+      [durable](protocol::Outcome o, uint64_t) { durable->set(o); });
   EXPECT_TRUE(durable->get().ok());  // the disk does not wait for the model
   EXPECT_EQ(info(*s).appended_bytes, piece.size());
   EXPECT_FALSE(early);
