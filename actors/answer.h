@@ -1,7 +1,7 @@
 // A reply that is owed to a caller outside the actors.
 //
-// Copies share one debt. It is paid once: by the first call, or, if every copy is gone unpaid (an actor
-// died, a message met a closed mailbox), by the last destructor. So no caller waits for ever,
+// Copies share one debt. It is paid once: by the first call, or, if every copy is gone unpaid (an
+// actor died, a message met a closed mailbox), by the last destructor. So no caller waits for ever,
 // whatever happens between. Any thread.
 #pragma once
 

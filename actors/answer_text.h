@@ -1,8 +1,8 @@
 // The text of an answer as it grows: what can be shown, and whether a stop text has come.
 //
 // Pure. The worker asks it whether generation ends, the session what to show; both feed it the same
-// tokens and so agree. Text that may yet turn out to begin a stop text is held back. A character spread
-// over tokens, and so a stop text in it, counts when its last byte is there.
+// tokens and so agree. Text that may yet turn out to begin a stop text is held back. A character
+// spread over tokens, and so a stop text in it, counts when its last byte is there.
 #pragma once
 
 #include <memory>

@@ -62,7 +62,8 @@ void ArchiveState::answer(const Write& m, const storage::Status& status) {
 }
 
 void ArchiveState::load(const Load& m) {
-  // What an earlier life of the session sent is settled first: the log holds still while it is read.
+  // What an earlier life of the session sent is settled first: the log holds still while it is
+  // read.
   commit();
   failed.erase(m.id);
   aside([store = store, m] {
@@ -137,7 +138,6 @@ ArchiveActor::behavior_type archive(ArchiveActor::stateful_pointer<ArchiveState>
   state->store = store;
   state->shelf = shelf;
   state->detached = detached;
-  shelf->on_wake([to = caf::actor_cast<ArchiveActor>(self)] { caf::anon_send(to, UnitsWait{}); });
   return {
       [state](Write& m) { state->write(m); },
       [state](const Commit&) { state->commit(); },

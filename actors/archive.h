@@ -1,8 +1,8 @@
 // The archive: everything that writes to the store, and what is too slow to read in passing.
 //
-// Group commit: log writes gather in the mailbox while one append is under way, the next append takes
-// all of them with one sync, then each is answered. A failed write refuses what its session still
-// has in flight: a log never has a hole.
+// Group commit: log writes gather in the mailbox while one append is under way, the next append
+// takes all of them with one sync, then each is answered. A failed write refuses what its session
+// still has in flight: a log never has a hole.
 #pragma once
 
 #include <map>

@@ -1,7 +1,7 @@
 // How much appended text waits for the model, so that the engine's pace reaches the client.
 //
-// Pure. Text counts from its append until the blocks it filled have run. Text in a block that is not
-// full yet counts no more: it waits for the client, not for the model.
+// Pure. Text counts from its append until the blocks it filled have run. Text in a block that is
+// not full yet counts no more: it waits for the client, not for the model.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,10 @@
 // What the worker does next: the scheduler's decisions, without actors.
 //
-// Sessions ask for a place in the engine, hand in blocks to run, and rows to decode; the worker asks for
-// plans. Heavy work (entering, a block) and decode bursts take turns, each round-robin over the
-// sessions, so that neither a long ingest nor many answers starve anyone. When the engine has no room,
-// the place that was used least recently and is idle is given up; then one whose reader is slow.
+// Sessions ask for a place in the engine, hand in blocks to run, and rows to decode; the worker
+// asks for plans. Heavy work (entering, a block) and decode bursts take turns, each round-robin
+// over the sessions, so that neither a long ingest nor many answers starve anyone. When the engine
+// has no room, the place that was used least recently and is idle is given up; then one whose
+// reader is slow.
 //
 // Implements no synchronization and knows no clock: "recently" counts plans.
 #pragma once
@@ -36,11 +37,11 @@ class Batching {
   // What a session must be told.
   struct Event {
     enum class Kind : uint8_t {
-      Refused,      // no room, and nobody who could leave: asked again when there is
-      Evicted,      // its place went to another
-      EngineLost,   // the worker died: everything in the engine is gone
-      GivenUp,      // and it died of this session's work, repeatedly
-      RowStopped,   // stop_row() holds: no plan still runs the row
+      Refused,     // no room, and nobody who could leave: asked again when there is
+      Evicted,     // its place went to another
+      EngineLost,  // the worker died: everything in the engine is gone
+      GivenUp,     // and it died of this session's work, repeatedly
+      RowStopped,  // stop_row() holds: no plan still runs the row
     };
     Kind kind;
     uint64_t session;
@@ -51,11 +52,12 @@ class Batching {
 
   // -- sessions ----
   void enter(uint64_t session);
-  void block(uint64_t session);               // one more block waits. REQUIRES: present()
+  void block(uint64_t session);                    // one more block waits. REQUIRES: present()
   void start_row(uint64_t session, uint64_t row);  // REQUIRES: present()
-  void pause_row(uint64_t session, bool paused);
-  void stop_row(uint64_t session);            // answered by RowStopped, perhaps at once
-  void leave(uint64_t session);               // for good; pending work is dropped
+  enum class Pause : uint8_t { No, Brief, Long };  // a row that pauses long may lose its place
+  void pause_row(uint64_t session, Pause pause);
+  void stop_row(uint64_t session);  // answered by RowStopped, perhaps at once
+  void leave(uint64_t session);     // for good; pending work is dropped
   bool present(uint64_t session) const;
 
   // -- worker ----
@@ -73,13 +75,13 @@ class Batching {
   enum class Place : uint8_t { None, Asking, Entering, Present };
   struct Seat {
     Place place = Place::None;
-    int32_t blocks = 0;       // waiting to be planned
-    int32_t planned = 0;      // plans given and not done
+    int32_t blocks = 0;   // waiting to be planned
+    int32_t planned = 0;  // plans given and not done
     int32_t strikes = 0;
-    uint64_t row = 0;         // 0: none
-    bool paused = false;
+    uint64_t row = 0;  // 0: none
+    Pause pause = Pause::No;
     bool stopping = false;
-    uint64_t used = 0;        // number of the plan that used it last
+    uint64_t used = 0;  // number of the plan that used it last
     bool idle() const { return place == Place::Present && !blocks && !planned && !row; }
   };
 
@@ -102,7 +104,7 @@ class Batching {
   std::deque<Plan> given_;         // not done, oldest first
   std::vector<Event> events_;
   uint64_t next_number_ = 1;
-  bool burst_next_ = false;        // whose turn it is
+  bool burst_next_ = false;  // whose turn it is
 };
 
 }  // namespace ringtide::actors

@@ -1,7 +1,7 @@
 // Writes the next record of a session: text to tokens, turns opened and closed around it.
 //
-// Pure; `state` is where the log stands before the record. `chat` is null for raw sessions, which have
-// no turns: there only the text's tokens, after a bos if the tokenizer asks for one.
+// Pure; `state` is where the log stands before the record. `chat` is null for raw sessions, which
+// have no turns: there only the text's tokens, after a bos if the tokenizer asks for one.
 #pragma once
 
 #include <string>
@@ -28,10 +28,11 @@ storage::Appended compose_append(const Writing& w, const TurnState& state, std::
 storage::Began compose_began(const Writing& w, const TurnState& state,
                              const protocol::GenerateParams& params);
 // Closes what generation opened: the tokens of the turn's end that the model did not write itself.
-storage::Ended compose_ended(const Writing& w, const TurnState& state, protocol::FinishReason reason);
+storage::Ended compose_ended(const Writing& w, const TurnState& state,
+                             protocol::FinishReason reason);
 
-// Why generation cannot begin here, for a person; empty if it can. An answer needs an open user turn;
-// in a raw session, any token at all.
+// Why generation cannot begin here, for a person; empty if it can. An answer needs an open user
+// turn; in a raw session, any token at all.
 std::string cannot_begin(const Writing& w, const TurnState& state);
 // What is wrong with the parameters; empty if nothing.
 std::string invalid(const protocol::GenerateParams& params);

@@ -90,8 +90,7 @@ void GatewayState::found(Found& m) {
   if (!has_room(m.call, again(m))) return;
   Entry& entry = sessions[m.entry.id];
   entry.name = m.entry.name;
-  entry.session =
-      self->spawn<caf::monitored>(actors::session, facts, m.entry, archive, scheduler);
+  entry.session = self->spawn<caf::monitored>(actors::session, facts, m.entry, archive, scheduler);
   attach(m.entry.id, entry, m.call, m.created);
 }
 
@@ -107,16 +106,16 @@ void GatewayState::create(Found& m) {
 
 void GatewayState::attach(SessionId id, Entry& entry, const OpenCall& call, bool created) {
   ++entry.holds;
-  auto reply = [call, created, id, session = entry.session, archive = archive,
-                gateway = GatewayActor(self)](Outcome outcome, SessionInfo info) {
+  auto reply = [call, created, id, session = entry.session, gateway = GatewayActor(self)](
+                   Outcome outcome, SessionInfo info) {
     if (!outcome.ok()) return call.reply.fail(std::move(outcome));
-    call.reply({}, make_handle(id, session, archive, gateway), std::move(info), created);
+    call.reply({}, make_handle(id, session, gateway), std::move(info), created);
   };
   self->send(entry.session, StateCall{Answer<SessionInfo>(std::move(reply))});
 }
 
-// True if there is room now. Else `call` is made again, as `again`, when the session unheld longest is
-// gone, or refused.
+// True if there is room now. Else `call` is made again, as `again`, when the session unheld longest
+// is gone, or refused.
 bool GatewayState::has_room(const OpenCall& call, std::function<void()> again) {
   if (sessions.size() < facts->max_sessions) return true;
   const auto overloaded = [call] {
@@ -156,8 +155,11 @@ void GatewayState::retire(SessionId id, Retire::Why why, std::function<void()> a
     for (const auto& call : deferred) call();
   };
   self->request(entry.session, kRetireTimeout, Retire{why})
-      .then([stays](const Retired& m) { if (!m.ended) stays(); },
-            [](const caf::error&) {});  // it failed meanwhile: session_down() sees to the rest
+      .then(
+          [stays](const Retired& m) {
+            if (!m.ended) stays();
+          },
+          [](const caf::error&) {});  // it failed meanwhile: session_down() sees to the rest
 }
 
 void GatewayState::session_down(const caf::down_msg& m) {
@@ -209,9 +211,10 @@ void GatewayState::use(const UseRooms& m) {
 // -- what there is ----
 
 void GatewayState::list(const ListCall& m) {
-  auto gathering = std::make_shared<Gathering>([m, archive = archive](std::vector<SessionInfo> live) {
-    caf::anon_send(archive, Summarise{{}, 0, std::move(live), m.reply});
-  });
+  auto gathering =
+      std::make_shared<Gathering>([m, archive = archive](std::vector<SessionInfo> live) {
+        caf::anon_send(archive, Summarise{{}, 0, std::move(live), m.reply});
+      });
   for (const auto& [id, entry] : sessions) {
     self->send(entry.session,
                StateCall{Answer<SessionInfo>([gathering](Outcome outcome, SessionInfo info) {

@@ -1,8 +1,8 @@
 // Where clients' calls enter: the registry of sessions in memory, and the Service in front of it.
 //
-// Each session that is open is one actor; the gateway finds or starts it and hands out holds on it. A
-// session nobody holds stays until the room is needed, the longest unheld first. One that fails is
-// taken out of the registry and can be opened again from its log.
+// Each session that is open is one actor; the gateway finds or starts it and hands out holds on it.
+// A session nobody holds stays until the room is needed, the longest unheld first. One that fails
+// is taken out of the registry and can be opened again from its log.
 #pragma once
 
 #include <caf/actor_system.hpp>

@@ -62,8 +62,8 @@ using SessionActor = caf::typed_actor<
     caf::reacts_to<Taken>,         // a chunk went to the client, or the client is gone
     caf::reacts_to<StateCall>,     // how it stands
     // -- from the gateway ----
-    caf::reacts_to<Detached>,                    // nobody holds it
-    caf::replies_to<Retire>::with<Retired>,      // end, if you can
+    caf::reacts_to<Detached>,                // nobody holds it
+    caf::replies_to<Retire>::with<Retired>,  // end, if you can
     // -- from the archive ----
     caf::reacts_to<Loaded>,   // the log as it is stored
     caf::reacts_to<Written>,  // a record is durable, or is not
@@ -95,17 +95,17 @@ using SchedulerActor = caf::typed_actor<
 using WorkerActor = caf::typed_actor<caf::reacts_to<WorkOrder>>;  // runs one plan
 
 // Owns writing to the store, on its own thread.
-using ArchiveActor = caf::typed_actor<
-    caf::reacts_to<Write>,       // a record to make durable; answered by Written
-    caf::reacts_to<Commit>,      // to itself: write what has gathered
-    caf::reacts_to<UnitsWait>,   // the shelf holds units to write
-    caf::reacts_to<Load>,        // read a log; answered by Loaded
-    caf::reacts_to<Find>,        // look a session up; answered by Found
-    caf::reacts_to<Create>,      // make a session; answered by Found
-    caf::reacts_to<Remove>,      // with all it stored
-    caf::reacts_to<Summarise>,   // sessions as the store knows them
-    caf::reacts_to<ServerCall>,  // what is stored
-    caf::reacts_to<Flush>>;      // everything taken so far reaches the disk
+using ArchiveActor =
+    caf::typed_actor<caf::reacts_to<Write>,       // a record to make durable; answered by Written
+                     caf::reacts_to<Commit>,      // to itself: write what has gathered
+                     caf::reacts_to<UnitsWait>,   // the shelf holds units to write
+                     caf::reacts_to<Load>,        // read a log; answered by Loaded
+                     caf::reacts_to<Find>,        // look a session up; answered by Found
+                     caf::reacts_to<Create>,      // make a session; answered by Found
+                     caf::reacts_to<Remove>,      // with all it stored
+                     caf::reacts_to<Summarise>,   // sessions as the store knows them
+                     caf::reacts_to<ServerCall>,  // what is stored
+                     caf::reacts_to<Flush>>;      // everything taken so far reaches the disk
 
 // The registry of sessions: where clients' calls enter.
 using GatewayActor = caf::typed_actor<
@@ -117,14 +117,13 @@ using GatewayActor = caf::typed_actor<
     caf::reacts_to<ServerCall>,  // the server itself
     caf::reacts_to<Detach>,      // a handle was dropped
     // -- from the house ----
-    caf::reacts_to<Found>,       // the archive's answer to Find and Create
-    caf::reacts_to<UseRooms>,    // archive and scheduler for sessions from now on
-    caf::reacts_to<Shutdown>>;   // end all sessions, then say so
+    caf::reacts_to<Found>,      // the archive's answer to Find and Create
+    caf::reacts_to<UseRooms>,   // archive and scheduler for sessions from now on
+    caf::reacts_to<Shutdown>>;  // end all sessions, then say so
 
 // Starts the others in order, watches them, starts again what died.
-using SupervisorActor =
-    caf::typed_actor<caf::reacts_to<StartWorker>,  // to itself: try again
-                     caf::reacts_to<EngineReady>,  // the worker's engine stands
-                     caf::reacts_to<Shutdown>>;    // end everything, in order
+using SupervisorActor = caf::typed_actor<caf::reacts_to<StartWorker>,  // to itself: try again
+                                         caf::reacts_to<EngineReady>,  // the worker's engine stands
+                                         caf::reacts_to<Shutdown>>;    // end everything, in order
 
 }  // namespace ringtide::actors

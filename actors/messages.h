@@ -1,8 +1,8 @@
 // Every type that crosses actors. All are local to the process.
 //
-// `epoch` numbers a session's places in the engine: each time it asks for one it counts on, and what
-// speaks of an earlier place is ignored. `incarnation` does the same for a session and its log: it
-// counts on when the log is loaded again. `row` numbers generations of a session.
+// `epoch` numbers a session's places in the engine: each time it asks for one it counts on, and
+// what speaks of an earlier place is ignored. `incarnation` does the same for a session and its
+// log: it counts on when the log is loaded again. `row` numbers generations of a session.
 #pragma once
 
 #include <atomic>
@@ -173,7 +173,7 @@ struct StartRow {
 struct PauseRow {
   SessionId id = 0;
   uint64_t epoch = 0;
-  bool paused = false;
+  Batching::Pause pause = Batching::Pause::No;
 };
 struct StopRow {
   SessionId id = 0;
@@ -229,7 +229,7 @@ struct WorkOrder {
 struct PlanDone {
   uint64_t plan = 0;
   Batching::Outcome result = Batching::Outcome::Ok;
-  protocol::Outcome outcome;   // of an Enter that failed
+  protocol::Outcome outcome;    // of an Enter that failed
   model::ContextStats entered;  // of an Enter that did not
   std::vector<Batching::EndedRow> ended;
   model::EngineStats stats;
@@ -250,52 +250,52 @@ struct Shutdown {
 }  // namespace ringtide::actors
 
 CAF_BEGIN_TYPE_ID_BLOCK(ringtide, caf::first_custom_type_id)
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::AppendCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::CancelCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Commit))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Create))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Detach))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Detached))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::EngineReady))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Enter))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::EnterProgress))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Entered))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Find))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Flush))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Found))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::GenerateCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::HandBlock))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::InfoCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Leave))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Left))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::ListCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Load))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Loaded))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::OpenCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::PauseRow))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::PlanDone))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Ran))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Refused))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Remove))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::RemoveCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Retire))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Retired))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::RowStopped))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::ServerCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Shutdown))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StartRow))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StartWorker))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StateCall))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Stepped))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StopRow))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Summarise))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Taken))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UnitsWait))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UseRooms))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UseWorker))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::WorkOrder))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Write))
-  CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Written))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::AppendCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::CancelCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Commit))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Create))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Detach))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Detached))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::EngineReady))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Enter))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::EnterProgress))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Entered))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Find))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Flush))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Found))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::GenerateCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::HandBlock))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::InfoCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Leave))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Left))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::ListCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Load))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Loaded))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::OpenCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::PauseRow))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::PlanDone))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Ran))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Refused))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Remove))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::RemoveCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Retire))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Retired))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::RowStopped))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::ServerCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Shutdown))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StartRow))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StartWorker))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StateCall))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Stepped))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::StopRow))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Summarise))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Taken))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UnitsWait))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UseRooms))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::UseWorker))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::WorkOrder))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Write))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Written))
 CAF_END_TYPE_ID_BLOCK(ringtide)
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::AppendCall)

@@ -53,8 +53,9 @@ std::string invalid(const protocol::OpenRequest& request) {
   }
   for (size_t i = 0; i < name.size();) {
     const size_t length = printable(std::string_view(name).substr(i));
-    if (length == 0) return "a session's name is printable UTF-8; byte " + std::to_string(i) +
-                            " of this one is not";
+    if (length == 0)
+      return "a session's name is printable UTF-8; byte " + std::to_string(i) +
+             " of this one is not";
     i += length;
   }
   return "";

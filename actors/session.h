@@ -1,8 +1,9 @@
 // A session: one conversation, its log, its answer under way, its place in the engine.
 //
-// Records are composed ahead of the disk (`ahead`), and take effect when they are durable (`log`): text
-// is acknowledged, tokens run, a generated token is shown only then. When a write fails, all that
-// was ahead is forgotten and the log is loaded again, so memory never holds what the disk does not.
+// Records are composed ahead of the disk (`ahead`), and take effect when they are durable (`log`):
+// text is acknowledged, tokens run, a generated token is shown only then. When a write fails, all
+// that was ahead is forgotten and the log is loaded again, so memory never holds what the disk does
+// not.
 //
 // The place in the engine is a cache of the log. It may go at any moment (another session needs the
 // room, the worker died); pump() asks for it again when there is something to run.
@@ -57,6 +58,7 @@ struct SessionState {
   void write_generated();
   void show(const std::vector<int32_t>& tokens);
   void push(std::string text);
+  void balance();
   void finish_answer();
   void fail_answer(const protocol::Outcome& why);
   bool wants_row() const;
@@ -86,13 +88,14 @@ struct SessionState {
     bool stopping = false;                   // asked the scheduler to stop it
     bool writing = false;                    // a Generated record is under way
     bool end_sent = false;
-    bool paused = false;
+    Batching::Pause pause = Batching::Pause::No;
     std::optional<protocol::FinishReason> finish;
-    protocol::Outcome failure;               // not ok: what the call is answered when it has ended
-    std::vector<int32_t> fresh;              // generated, not written yet
+    protocol::Outcome failure;   // not ok: what the call is answered when it has ended
+    std::vector<int32_t> fresh;  // generated, not written yet
     std::optional<AnswerText> text;
-    std::vector<int32_t> unshown;            // shown with the next text
-    int64_t outstanding = 0;                 // tokens pushed and not taken
+    std::vector<int32_t> unshown;  // shown with the next text
+    int64_t undurable = 0;         // tokens generated and not in the log
+    int64_t outstanding = 0;       // tokens pushed and not taken
     protocol::GenerateResult result;
     std::chrono::steady_clock::time_point first, last;
     model::ContextStats before;
@@ -112,13 +115,13 @@ struct SessionState {
   // The log.
   bool loading = false;
   uint64_t incarnation = 0;
-  std::vector<Queued> queued;            // calls that came while loading
-  SessionLog log;                        // durable
-  TurnState ahead;                       // with what is under way
-  std::deque<Answer<uint64_t>> writes;   // under way, oldest first
+  std::vector<Queued> queued;           // calls that came while loading
+  SessionLog log;                       // durable
+  TurnState ahead;                      // with what is under way
+  std::deque<Answer<uint64_t>> writes;  // under way, oldest first
   std::shared_ptr<const model::ChatTemplate> chat;
   Backlog backlog;
-  std::deque<Answer<>> waiting;          // appends not accepted yet
+  std::deque<Answer<>> waiting;  // appends not accepted yet
 
   // The answer under way.
   std::optional<Generation> answer;
@@ -127,11 +130,11 @@ struct SessionState {
   // The place in the engine.
   PlaceState place = PlaceState::None;
   uint64_t epoch = 0;
-  size_t ran_blocks = 0;                 // that the place has, or would be given on entering
+  size_t ran_blocks = 0;  // that the place has, or would be given on entering
   int64_t ran_tokens = 0;
-  size_t handed = 0;                     // blocks the scheduler has
-  bool no_room = false;                  // asked, and waits for somebody to leave
-  bool halted = false;                   // the engine failed on it: only a new call tries again
+  size_t handed = 0;     // blocks the scheduler has
+  bool no_room = false;  // asked, and waits for somebody to leave
+  bool halted = false;   // the engine failed on it: only a new call tries again
   EnterProgress restoring;
   model::ContextStats stats;
 

@@ -92,10 +92,10 @@ void SessionState::written(Written& m) {
       durable({}, log.state().offset);
       break;
     case 2:  // Began
-      began();
+      if (answer) began();
       break;
     case 3:  // Generated
-      show(generated);
+      if (answer) show(generated);
       break;
     case 4:  // Ended; of this answer, or of one that a crash cut off
       if (answer && answer->end_sent) finish_answer();
@@ -108,7 +108,8 @@ void SessionState::written(Written& m) {
 void SessionState::write_failed(const storage::Status& status) {
   Outcome why = to_outcome(status);
   if (why.code != Code::StorageFull) why.code = Code::Storage;
-  spdlog::error("session '{}' could not write and reads its log again: {}", entry.name, why.message);
+  spdlog::error("session '{}' could not write and reads its log again: {}", entry.name,
+                why.message);
   for (const auto& durable : std::exchange(writes, {})) durable.fail(why);
   for (const auto& accepted : std::exchange(waiting, {})) accepted.fail(why);
   backlog.clear();

@@ -1,7 +1,7 @@
 // A session as its log tells it: tokens, and the blocks they run in.
 //
-// Pure. A live session feeds it each record when it is durable, recovery feeds it the same records from
-// the store: there is no second way to a session's tokens, so the two cannot differ.
+// Pure. A live session feeds it each record when it is durable, recovery feeds it the same records
+// from the store: there is no second way to a session's tokens, so the two cannot differ.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ storage::PolicyRecord to_record(const model::PolicyConfig& config);
 
 class SessionLog {
  public:
-  // Empty if the record may follow those before; else what is wrong with it, and nothing is changed.
+  // Empty if the record may follow those before; else what is wrong with it, and nothing is
+  // changed.
   std::string apply(storage::LogRecord record);
 
   bool opened() const { return plan_.has_value(); }

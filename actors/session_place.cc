@@ -56,22 +56,21 @@ void SessionState::hand_blocks() {
   }
 }
 
-// With what has run in earlier places. Tokens that ran before they were durable are not in the log yet:
-// then it waits for them.
+// With what has run in earlier places. Tokens that ran before they were durable are not in the log
+// yet: then it waits for them.
 void SessionState::enter() {
   if (ran_blocks > log.blocks().size()) return;
   place = PlaceState::Asked;
   ++epoch;
   restoring = {epoch, 0, ran_tokens};
-  self->send(scheduler,
-             Enter{.from = self,
-                   .id = entry.id,
-                   .epoch = epoch,
-                   .policy = log.policy(),
-                   .tokens = std::make_shared<const std::vector<model::TokenId>>(
-                       log.tokens().begin(), log.tokens().begin() + ran_tokens),
-                   .lengths = std::make_shared<const std::vector<int32_t>>(
-                       log.blocks().begin(), log.blocks().begin() + ran_blocks)});
+  self->send(scheduler, Enter{.from = self,
+                              .id = entry.id,
+                              .epoch = epoch,
+                              .policy = log.policy(),
+                              .tokens = std::make_shared<const std::vector<model::TokenId>>(
+                                  log.tokens().begin(), log.tokens().begin() + ran_tokens),
+                              .lengths = std::make_shared<const std::vector<int32_t>>(
+                                  log.blocks().begin(), log.blocks().begin() + ran_blocks)});
 }
 
 void SessionState::entered(const Entered& m) {
@@ -143,7 +142,8 @@ void SessionState::leave() {
   forget_place();
 }
 
-// The engine cannot do this session's work: who waits for it is told, until the next call tries again.
+// The engine cannot do this session's work: who waits for it is told, until the next call tries
+// again.
 void SessionState::halt(const Outcome& why) {
   spdlog::error("session '{}' halts: {}", entry.name, why.message);
   halted = true;

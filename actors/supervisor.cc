@@ -31,6 +31,7 @@ void SupervisorState::start_archive() {
                 ? self->spawn<caf::monitored + caf::detached>(actors::archive, parts.store,
                                                               parts.shelf, true)
                 : self->spawn<caf::monitored>(actors::archive, parts.store, parts.shelf, false);
+  parts.shelf->on_wake([to = archive] { caf::anon_send(to, UnitsWait{}); });
 }
 
 void SupervisorState::start_scheduler() {
@@ -59,8 +60,8 @@ void SupervisorState::down(const caf::down_msg& m) {
   if (m.source == worker.address()) {
     if (!started) return parts.started({});
     if (ready) self->send(scheduler, UseWorker{});  // what it held is lost, whenever the next comes
-    delay = ready ? std::chrono::milliseconds{0}
-                  : std::clamp(delay * 2, kFirstDelay, kLongestDelay);
+    delay =
+        ready ? std::chrono::milliseconds{0} : std::clamp(delay * 2, kFirstDelay, kLongestDelay);
     spdlog::warn("starting another worker in {} ms", delay.count());
     return self->delayed_send(self, delay, StartWorker{});
   }
@@ -83,14 +84,14 @@ void SupervisorState::shutdown(const Shutdown& m) {
     caf::anon_send_exit(me, caf::exit_reason::user_shutdown);
     done();
   };
-  self->send(gateway, Shutdown{[archive = archive, last] {
-               caf::anon_send(archive, Flush{last});
-             }});
+  self->send(gateway,
+             Shutdown{[archive = archive, last] { caf::anon_send(archive, Flush{last}); }});
 }
 
 void SupervisorState::end() {
   *closing = true;
   parts.shelf->abandon();
+  parts.shelf->on_wake({});  // it holds the archive, whose thread ends with its last holder
   const auto reason = caf::exit_reason::user_shutdown;
   self->send_exit(gateway, reason);
   self->send_exit(worker, reason);

@@ -1,8 +1,8 @@
 // Starts the actors in order, watches them, and starts again what died.
 //
-// A worker that died gets a successor with a new engine, and the scheduler tells the sessions, which
-// enter again from their logs. An archive or scheduler that died (a defect: neither throws in its
-// work) takes the sessions in memory along; they open again from the store.
+// A worker that died gets a successor with a new engine, and the scheduler tells the sessions,
+// which enter again from their logs. An archive or scheduler that died (a defect: neither throws in
+// its work) takes the sessions in memory along; they open again from the store.
 #pragma once
 
 #include <chrono>
@@ -48,8 +48,8 @@ struct SupervisorState {
   SchedulerActor scheduler;
   WorkerActor worker;
   GatewayActor gateway;
-  bool started = false;  // an engine stood once
-  bool ready = false;    // the present one stands
+  bool started = false;                // an engine stood once
+  bool ready = false;                  // the present one stands
   std::chrono::milliseconds delay{0};  // before the next try
 };
 

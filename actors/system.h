@@ -22,15 +22,15 @@ class Store;
 namespace ringtide::actors {
 
 struct SystemOptions {
-  std::shared_ptr<const model::Model> model;   // tokenizer, template, names; weights for the engine
+  std::shared_ptr<const model::Model> model;  // tokenizer, template, names; weights for the engine
   std::unique_ptr<storage::Store> store;
   // Makes the engine on its worker's thread; called again if the worker has died.
   std::function<std::unique_ptr<model::Engine>(model::UnitStore&)> make_engine;
   std::string version, store_path;
-  protocol::Policy default_policy;             // what an open that names none gets
-  int threads = 1;                             // of the engine, to report
-  int max_sessions = 256;                      // open at once
-  int64_t max_queued_bytes = 8 << 20;          // appended text a session holds before it pushes back
+  protocol::Policy default_policy;     // what an open that names none gets
+  int threads = 1;                     // of the engine, to report
+  int max_sessions = 256;              // open at once
+  int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
 };
 
 class System {

@@ -1,9 +1,9 @@
 // Sealed units on their way to the store: readable at once, written behind by the archive.
 //
-// The engine's UnitStore. put() comes from the worker's thread and waits while too many bytes are on
-// the shelf; the archive takes batches from it and says when they are written. Reads look on the shelf
-// first, then go to the store, which is safe from any thread. A unit that cannot be written is let go:
-// it is a cache, the engine makes it again from the tokens.
+// The engine's UnitStore. put() comes from the worker's thread and waits while too many bytes are
+// on the shelf; the archive takes batches from it and says when they are written. Reads look on the
+// shelf first, then go to the store, which is safe from any thread. A unit that cannot be written
+// is let go: it is a cache, the engine makes it again from the tokens.
 #pragma once
 
 #include <condition_variable>

@@ -138,8 +138,8 @@ std::optional<FinishReason> WorkerState::finish(Row& row, model::TokenId token) 
 }
 
 WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,
-                                  MakeEngine make, StopFlag closing,
-                                  SchedulerActor scheduler, SupervisorActor supervisor) {
+                                  MakeEngine make, StopFlag closing, SchedulerActor scheduler,
+                                  SupervisorActor supervisor) {
   WorkerState* state = &self->state;
   state->facts = std::move(facts);
   state->closing = std::move(closing);

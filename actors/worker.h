@@ -1,8 +1,8 @@
 // The shard worker: owns the engine and runs the scheduler's plans, one message a plan.
 //
 // The decode loop closes here. A sampled token goes straight to its session and, unless it ends the
-// answer, is the next step's input: nobody is asked in between. An exception from the engine ends the
-// worker; the supervisor starts another.
+// answer, is the next step's input: nobody is asked in between. An exception from the engine ends
+// the worker; the supervisor starts another.
 #pragma once
 
 #include <functional>
@@ -34,7 +34,7 @@ struct WorkerState {
     StartRow start;
     model::SamplingParams params;
     AnswerText text;
-    int64_t left;                          // tokens it may still generate
+    int64_t left;                           // tokens it may still generate
     std::optional<model::TokenId> pending;  // sampled, not run yet
   };
 
@@ -58,7 +58,7 @@ struct WorkerState {
 
 // Says EngineReady to `supervisor` once `make` has returned.
 WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,
-                                  MakeEngine make, StopFlag closing,
-                                  SchedulerActor scheduler, SupervisorActor supervisor);
+                                  MakeEngine make, StopFlag closing, SchedulerActor scheduler,
+                                  SupervisorActor supervisor);
 
 }  // namespace ringtide::actors

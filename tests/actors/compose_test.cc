@@ -58,8 +58,8 @@ TEST_F(ComposeTest, ChatWritesTheBeginningOnceAndEachTurnAround) {
                        text("one"));
   EXPECT_EQ(state.tail, " two");
   EXPECT_EQ(append(chatting, "o three"), text(" twoo"));
-  EXPECT_EQ(begin(chatting), text(" three") + chat->close(model::Role::User) +
-                                 chat->open(model::Role::Assistant));
+  EXPECT_EQ(begin(chatting),
+            text(" three") + chat->close(model::Role::User) + chat->open(model::Role::Assistant));
   generated({10, kTurnEnd});
   const auto close = chat->close(model::Role::Assistant);
   EXPECT_EQ(close.front(), kTurnEnd);

@@ -191,8 +191,9 @@ TEST_F(FailureTest, AnswersInFlightFailTogetherInOrder) {
   std::vector<std::shared_ptr<Awaited<protocol::Outcome>>> answers;
   for (int i = 0; i < 20; ++i) {
     answers.push_back(std::make_shared<Awaited<protocol::Outcome>>());
-    s->append("piece ", 6 * i, [](protocol::Outcome) {},
-              [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
+    s->append(
+        "piece ", 6 * i, [](protocol::Outcome) {},
+        [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
   }
   EXPECT_EQ(answers.front()->get().code, Code::StorageFull);
   for (const auto& answer : answers) EXPECT_FALSE(answer->get().ok());
@@ -237,8 +238,9 @@ TEST_F(FailureTest, WritesOfManySessionsShareASync) {
   for (int i = 0; i < 50; ++i) {
     for (const auto& s : sessions) {
       answers.push_back(std::make_shared<Awaited<protocol::Outcome>>());
-      s->append("some text ", {}, [](protocol::Outcome) {},
-                [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
+      s->append(
+          "some text ", {}, [](protocol::Outcome) {},
+          [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
     }
   }
   for (const auto& answer : answers) EXPECT_TRUE(answer->get().ok());

@@ -27,7 +27,9 @@ SessionLog replay(const std::vector<LogRecord>& records) {
   return log;
 }
 
-Appended text(std::vector<int32_t> tokens) { return {.text = "x", .consumed = 1, .tokens = tokens}; }
+Appended text(std::vector<int32_t> tokens) {
+  return {.text = "x", .consumed = 1, .tokens = tokens};
+}
 
 TEST(SessionLogTest, BlocksFollowTurnsAndPositions) {
   const auto log = replay({opened(4), text({1, 2, 3, 4, 5}), Began{.tokens = {6, 7}},

@@ -1,13 +1,12 @@
 #include "actors/unit_shelf.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <string>
 #include <thread>
-
-#include <unistd.h>
 
 #include "tests/support/failing_store.h"
 

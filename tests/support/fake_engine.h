@@ -30,9 +30,9 @@ class FakeWorld {
   std::unique_ptr<model::Engine> make(model::UnitStore* units = nullptr);
 
   // Set before the engines work.
-  size_t max_contexts = 1000;      // OutOfBudget above
-  int32_t end_every = 0;           // about one token in so many ends the turn; 0: none
-  int32_t unit = 0;                // seals a unit every so many tokens; 0: never
+  size_t max_contexts = 1000;  // OutOfBudget above
+  int32_t end_every = 0;       // about one token in so many ends the turn; 0: none
+  int32_t unit = 0;            // seals a unit every so many tokens; 0: never
 
   // Called before each pass, on the engine's thread, without a lock; may throw or wait.
   void before_pass(std::function<void(const FakePass&)> hook);

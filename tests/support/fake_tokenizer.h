@@ -1,8 +1,8 @@
 // A tokenizer without tables, for tests of what is above the model.
 //
-// Words (with the spaces before them) are cut into pairs of bytes, so how a text was cut into chunks
-// would show in the tokens if it could; encode_stable() keeps the last word back. Ids below 256 are
-// bytes, then come the special tokens, then the pairs.
+// Words (with the spaces before them) are cut into pairs of bytes, so how a text was cut into
+// chunks would show in the tokens if it could; encode_stable() keeps the last word back. Ids below
+// 256 are bytes, then come the special tokens, then the pairs.
 #pragma once
 
 #include <memory>

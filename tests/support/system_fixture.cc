@@ -1,10 +1,10 @@
 #include "tests/support/system_fixture.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <filesystem>
 #include <utility>
-
-#include <unistd.h>
 
 #include "tests/support/fake_tokenizer.h"
 
@@ -45,8 +45,8 @@ void Listener::release(bool alive) {
 
 void Listener::wait_for_tokens(size_t count) {
   std::unique_lock lock(mutex_);
-  EXPECT_TRUE(changed_.wait_for(lock, std::chrono::minutes(2),
-                                [&] { return tokens_.size() >= count; }));
+  EXPECT_TRUE(
+      changed_.wait_for(lock, std::chrono::minutes(2), [&] { return tokens_.size() >= count; }));
 }
 
 std::string Listener::text() const {
@@ -147,11 +147,12 @@ std::shared_ptr<protocol::SessionHandle> SystemTest::session(const std::string& 
 protocol::Outcome SystemTest::append(protocol::SessionHandle& s, const std::string& text,
                                      std::optional<uint64_t> offset) {
   auto answer = std::make_shared<Awaited<protocol::Outcome>>();
-  s.append(text, offset, [](protocol::Outcome) {},
-           [answer](protocol::Outcome outcome, uint64_t held) {
-             if (outcome.ok()) outcome.offset = held;
-             answer->set(std::move(outcome));
-           });
+  s.append(
+      text, offset, [](protocol::Outcome) {},
+      [answer](protocol::Outcome outcome, uint64_t held) {
+        if (outcome.ok()) outcome.offset = held;
+        answer->set(std::move(outcome));
+      });
   return answer->get();
 }
 

@@ -103,9 +103,9 @@ class SystemTest : public ::testing::Test {
   protocol::Outcome remove(const std::string& name);
   std::vector<protocol::SessionInfo> list();
 
-  std::string path;               // of the store
+  std::string path;  // of the store
   FakeWorld world;
-  protocol::Policy policy;        // default of the server
+  protocol::Policy policy;  // default of the server
   std::string chat_template = "<|im_start|> <|im_end|>";
   std::string fingerprint = "00000000000000000000000000000001";
   int max_sessions = 64;
