@@ -30,14 +30,14 @@ void Batching::start_row(uint64_t session, uint64_t row) {
   Seat& seat = seats_.at(session);
   if (seat.row == 0) rows_.push_back(session);
   seat.row = row;
-  seat.paused = false;
+  seat.pause = Pause::No;
 }
 
-void Batching::pause_row(uint64_t session, bool paused) {
+void Batching::pause_row(uint64_t session, Pause pause) {
   const auto it = seats_.find(session);
   if (it == seats_.end()) return;
-  it->second.paused = paused;
-  if (paused) ask_again();
+  it->second.pause = pause;
+  if (pause == Pause::Long) ask_again();
 }
 
 void Batching::stop_row(uint64_t session) {
@@ -98,7 +98,7 @@ std::optional<Plan> Batching::next_burst() {
   std::vector<uint64_t> rows;
   for (const uint64_t session : rows_) {
     if (static_cast<int32_t>(rows.size()) == limits_.rows) break;
-    if (!seats_.at(session).paused) rows.push_back(session);
+    if (seats_.at(session).pause == Pause::No) rows.push_back(session);
   }
   if (rows.empty()) return std::nullopt;
   for (const uint64_t session : rows) {
@@ -203,8 +203,8 @@ std::optional<uint64_t> Batching::victim() const {
   std::optional<uint64_t> best;
   bool best_idle = false;
   for (const auto& [session, seat] : seats_) {
-    const bool waits = seat.place == Place::Present && seat.row && seat.paused && !seat.blocks &&
-                       !seat.planned;
+    const bool waits = seat.place == Place::Present && seat.row && seat.pause == Pause::Long &&
+                       !seat.blocks && !seat.planned;
     if (!seat.idle() && !waits) continue;
     const bool better = !best || (seat.idle() && !best_idle) ||
                         (seat.idle() == best_idle && seat.used < seats_.at(*best).used);

@@ -53,7 +53,8 @@ class Batching {
   void enter(uint64_t session);
   void block(uint64_t session);               // one more block waits. REQUIRES: present()
   void start_row(uint64_t session, uint64_t row);  // REQUIRES: present()
-  void pause_row(uint64_t session, bool paused);
+  enum class Pause : uint8_t { No, Brief, Long };  // a row that pauses long may lose its place
+  void pause_row(uint64_t session, Pause pause);
   void stop_row(uint64_t session);            // answered by RowStopped, perhaps at once
   void leave(uint64_t session);               // for good; pending work is dropped
   bool present(uint64_t session) const;
@@ -77,7 +78,7 @@ class Batching {
     int32_t planned = 0;      // plans given and not done
     int32_t strikes = 0;
     uint64_t row = 0;         // 0: none
-    bool paused = false;
+    Pause pause = Pause::No;
     bool stopping = false;
     uint64_t used = 0;        // number of the plan that used it last
     bool idle() const { return place == Place::Present && !blocks && !planned && !row; }

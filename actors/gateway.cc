@@ -107,10 +107,10 @@ void GatewayState::create(Found& m) {
 
 void GatewayState::attach(SessionId id, Entry& entry, const OpenCall& call, bool created) {
   ++entry.holds;
-  auto reply = [call, created, id, session = entry.session, archive = archive,
+  auto reply = [call, created, id, session = entry.session,
                 gateway = GatewayActor(self)](Outcome outcome, SessionInfo info) {
     if (!outcome.ok()) return call.reply.fail(std::move(outcome));
-    call.reply({}, make_handle(id, session, archive, gateway), std::move(info), created);
+    call.reply({}, make_handle(id, session, gateway), std::move(info), created);
   };
   self->send(entry.session, StateCall{Answer<SessionInfo>(std::move(reply))});
 }

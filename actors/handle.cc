@@ -29,11 +29,8 @@ namespace {
 
 class Handle : public protocol::SessionHandle {
  public:
-  Handle(SessionId id, SessionActor session, ArchiveActor archive, GatewayActor gateway)
-      : id_(id),
-        session_(std::move(session)),
-        archive_(std::move(archive)),
-        gateway_(std::move(gateway)) {}
+  Handle(SessionId id, SessionActor session, GatewayActor gateway)
+      : id_(id), session_(std::move(session)), gateway_(std::move(gateway)) {}
   ~Handle() override { caf::anon_send(gateway_, Detach{id_}); }
 
   void append(std::string text, std::optional<uint64_t> offset,
@@ -53,13 +50,12 @@ class Handle : public protocol::SessionHandle {
   }
 
   void info(protocol::Reply<SessionInfo> reply) override {
-    ask_info(session_, archive_, Answer<SessionInfo>(std::move(reply)));
+    caf::anon_send(gateway_, InfoCall{{}, id_, Answer<SessionInfo>(std::move(reply))});
   }
 
  private:
   const SessionId id_;
   const SessionActor session_;
-  const ArchiveActor archive_;
   const GatewayActor gateway_;
 };
 
@@ -112,9 +108,8 @@ class Door : public protocol::Service {
 
 }  // namespace
 
-HandlePtr make_handle(SessionId id, SessionActor session, ArchiveActor archive,
-                      GatewayActor gateway) {
-  return std::make_shared<Handle>(id, std::move(session), std::move(archive), std::move(gateway));
+HandlePtr make_handle(SessionId id, SessionActor session, GatewayActor gateway) {
+  return std::make_shared<Handle>(id, std::move(session), std::move(gateway));
 }
 
 std::unique_ptr<protocol::Service> make_service(caf::actor_system& system, FactsPtr facts,

@@ -10,8 +10,9 @@
 
 namespace ringtide::actors {
 
-HandlePtr make_handle(SessionId id, SessionActor session, ArchiveActor archive,
-                      GatewayActor gateway);
+// Clients may keep holds longer than the system lives, and a thread of a detached actor ends only with
+// the last reference to it: a hold refers to none of those.
+HandlePtr make_handle(SessionId id, SessionActor session, GatewayActor gateway);
 std::unique_ptr<protocol::Service> make_service(caf::actor_system& system, FactsPtr facts,
                                                 GatewayActor gateway);
 

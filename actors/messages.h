@@ -173,7 +173,7 @@ struct StartRow {
 struct PauseRow {
   SessionId id = 0;
   uint64_t epoch = 0;
-  bool paused = false;
+  Batching::Pause pause = Batching::Pause::No;
 };
 struct StopRow {
   SessionId id = 0;

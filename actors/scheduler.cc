@@ -38,7 +38,7 @@ void SchedulerState::start_row(StartRow& m) {
 
 void SchedulerState::pause_row(const PauseRow& m) {
   if (!find(m.id, m.epoch)) return;
-  batching.pause_row(m.id, m.paused);
+  batching.pause_row(m.id, m.pause);
   pump();
 }
 

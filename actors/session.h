@@ -57,6 +57,7 @@ struct SessionState {
   void write_generated();
   void show(const std::vector<int32_t>& tokens);
   void push(std::string text);
+  void balance();
   void finish_answer();
   void fail_answer(const protocol::Outcome& why);
   bool wants_row() const;
@@ -86,12 +87,13 @@ struct SessionState {
     bool stopping = false;                   // asked the scheduler to stop it
     bool writing = false;                    // a Generated record is under way
     bool end_sent = false;
-    bool paused = false;
+    Batching::Pause pause = Batching::Pause::No;
     std::optional<protocol::FinishReason> finish;
     protocol::Outcome failure;               // not ok: what the call is answered when it has ended
     std::vector<int32_t> fresh;              // generated, not written yet
     std::optional<AnswerText> text;
     std::vector<int32_t> unshown;            // shown with the next text
+    int64_t undurable = 0;                   // tokens generated and not in the log
     int64_t outstanding = 0;                 // tokens pushed and not taken
     protocol::GenerateResult result;
     std::chrono::steady_clock::time_point first, last;

@@ -12,9 +12,10 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// Tokens a client may have outstanding before its generation pauses, and before it goes on again.
-constexpr int64_t kPauseAbove = 32;
-constexpr int64_t kResumeAt = 16;
+// Tokens that may be on their way to the client before generation pauses, and when it goes on again;
+// the same for those on their way to the disk, which is slower than a model only when it stalls.
+constexpr int64_t kReaderPause = 32, kReaderResume = 16;
+constexpr int64_t kDiskPause = 256, kDiskResume = 128;
 
 }  // namespace
 
@@ -29,8 +30,8 @@ void SessionState::began() {
 }
 
 bool SessionState::wants_row() const {
-  return answer && answer->began && !answer->finish && !answer->row_runs && !answer->paused &&
-         answer->fresh.empty() && !answer->writing;
+  return answer && answer->began && !answer->finish && !answer->row_runs &&
+         answer->pause == Batching::Pause::No && answer->undurable == 0;
 }
 
 // From the start, or from where an earlier place in the engine was lost.
@@ -63,7 +64,9 @@ void SessionState::stepped(const Stepped& m) {
     answer->row_runs = false;
     answer->finish = m.finish;
   }
+  ++answer->undurable;
   write_generated();
+  balance();
 }
 
 void SessionState::write_generated() {
@@ -82,6 +85,7 @@ void SessionState::write_generated() {
 // Tokens are durable.
 void SessionState::show(const std::vector<int32_t>& tokens) {
   answer->writing = false;
+  answer->undurable -= static_cast<int64_t>(tokens.size());
   std::string text;
   for (const int32_t token : tokens) {
     if (facts->tokenizer->ends_generation(token)) continue;
@@ -90,6 +94,7 @@ void SessionState::show(const std::vector<int32_t>& tokens) {
   }
   push(std::move(text));
   write_generated();
+  balance();
 }
 
 void SessionState::push(std::string text) {
@@ -97,10 +102,6 @@ void SessionState::push(std::string text) {
   protocol::TextChunk chunk{std::move(text), std::exchange(answer->unshown, {})};
   const auto count = static_cast<int64_t>(chunk.tokens.size());
   answer->outstanding += count;
-  if (!answer->paused && answer->outstanding > kPauseAbove) {
-    answer->paused = true;
-    self->send(scheduler, PauseRow{entry.id, epoch, true});
-  }
   const SessionActor me = self;
   answer->call.sink->push(std::move(chunk), [me, row = answer->row, count](bool alive) {
     caf::anon_send(me, Taken{row, count, alive});
@@ -111,10 +112,20 @@ void SessionState::taken(const Taken& m) {
   if (!answer || m.row != answer->row) return;
   if (!m.alive) return stop_answer();
   answer->outstanding -= m.tokens;
-  if (!answer->paused || answer->outstanding > kResumeAt) return;
-  answer->paused = false;
-  self->send(scheduler, PauseRow{entry.id, epoch, false});
+  balance();
   pump();
+}
+
+// Pauses generation, or lets it go on.
+void SessionState::balance() {
+  using Pause = Batching::Pause;
+  const bool paused = answer->pause != Pause::No;
+  const bool reader = answer->outstanding > (paused ? kReaderResume : kReaderPause);
+  const bool disk = answer->undurable > (paused ? kDiskResume : kDiskPause);
+  const Pause pause = reader ? Pause::Long : disk ? Pause::Brief : Pause::No;
+  if (pause == answer->pause) return;
+  answer->pause = pause;
+  self->send(scheduler, PauseRow{entry.id, epoch, pause});
 }
 
 // -- ending ----

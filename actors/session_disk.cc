@@ -92,10 +92,10 @@ void SessionState::written(Written& m) {
       durable({}, log.state().offset);
       break;
     case 2:  // Began
-      began();
+      if (answer) began();
       break;
     case 3:  // Generated
-      show(generated);
+      if (answer) show(generated);
       break;
     case 4:  // Ended; of this answer, or of one that a crash cut off
       if (answer && answer->end_sent) finish_answer();

@@ -91,6 +91,7 @@ void SupervisorState::shutdown(const Shutdown& m) {
 void SupervisorState::end() {
   *closing = true;
   parts.shelf->abandon();
+  parts.shelf->on_wake({});  // holds the archive
   const auto reason = caf::exit_reason::user_shutdown;
   self->send_exit(gateway, reason);
   self->send_exit(worker, reason);

@@ -13,6 +13,7 @@ namespace {
 using Kind = Plan::Kind;
 using Event = Batching::Event::Kind;
 using Outcome = Batching::Outcome;
+using Pause = Batching::Pause;
 
 // A batching whose worker does one plan at a time, as told.
 class BatchingTest : public ::testing::Test {
@@ -93,7 +94,8 @@ TEST_F(BatchingTest, ALongIngestAndAnAnswerTakeTurns) {
 
 TEST_F(BatchingTest, RowsBeyondABurstTakeTurns) {
   std::map<uint64_t, int> bursts;
-  for (uint64_t s = 1; s <= 5; ++s) enter(s), b.start_row(s, 1);
+  for (uint64_t s = 1; s <= 5; ++s) enter(s);
+  for (uint64_t s = 1; s <= 5; ++s) b.start_row(s, 1);
   for (int i = 0; i < 10; ++i) {
     const Plan plan = run();
     ASSERT_EQ(plan.kind, Kind::Decode);
@@ -107,9 +109,9 @@ TEST_F(BatchingTest, RowsBeyondABurstTakeTurns) {
 TEST_F(BatchingTest, APausedRowIsLeftOut) {
   enter(1), enter(2);
   b.start_row(1, 1), b.start_row(2, 1);
-  b.pause_row(1, true);
+  b.pause_row(1, Pause::Long);
   EXPECT_EQ(run().sessions, std::vector<uint64_t>{2});
-  b.pause_row(1, false);
+  b.pause_row(1, Pause::No);
   EXPECT_EQ(run().sessions.size(), 2u);
 }
 
@@ -135,7 +137,7 @@ TEST_F(BatchingTest, AStopHoldsWhenNoPlanRunsTheRow) {
   EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}}));
   EXPECT_FALSE(b.next());
   b.start_row(1, 2);
-  b.pause_row(1, true);
+  b.pause_row(1, Pause::Long);
   b.stop_row(1);
   EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}}));
 }
@@ -161,7 +163,7 @@ TEST_F(BatchingTest, ASlowReaderMakesRoomBeforeOneAtWork) {
   enter(1), enter(2);
   b.start_row(1, 1), b.start_row(2, 1);
   run();
-  b.pause_row(2, true);
+  b.pause_row(2, Pause::Long);
   refuse(3);
   EXPECT_EQ(events(), (Events{{Event::Evicted, 2}}));
 }
@@ -169,7 +171,9 @@ TEST_F(BatchingTest, ASlowReaderMakesRoomBeforeOneAtWork) {
 TEST_F(BatchingTest, WithoutRoomItIsRefusedAndAskedAgainWhenSomebodyIsIdle) {
   enter(1);
   b.start_row(1, 1);
+  b.pause_row(1, Pause::Brief);
   refuse(2);
+  b.pause_row(1, Pause::No);
   EXPECT_EQ(events(), (Events{{Event::Refused, 2}}));
   EXPECT_EQ(run(Outcome::Ok, {{1, 1}}).kind, Kind::Decode);
   EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);  // now 1 is idle, and 2 asks again

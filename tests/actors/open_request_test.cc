@@ -15,13 +15,14 @@ protocol::OpenRequest named(const std::string& name) {
 }
 
 TEST(OpenRequestTest, NamesArePrintableUtf8) {
-  for (const std::string good : {"a", "my session", "größe", "日記", "🌊", std::string(200, 'x').c_str()}) {
+  for (const std::string good : {"a", "my session", "größe", "日記", "🌊"}) {
     EXPECT_EQ(invalid(named(good)), "") << good;
   }
   for (const std::string bad :
        {"", "\n", "a\x7f", "\xc2\x85", "\xff", "\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf5\x80\x80\x80"}) {
     EXPECT_NE(invalid(named(bad)), "") << bad;
   }
+  EXPECT_EQ(invalid(named(std::string(200, 'x'))), "");
   EXPECT_NE(invalid(named(std::string(201, 'x'))), "");
 }
 
