@@ -64,10 +64,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
+    const auto unknown = app.remaining(true);
     fmt::print(stderr,
-               "ringtide: {}\nringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell "
-               "what there is\n",
-               e.what());
+               "ringtide: {}\nringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell what "
+               "there is\n",
+               unknown.empty() ? e.what() : "unknown command or flag: " + unknown.front());
     return static_cast<int>(Exit::Usage);
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("ringtide"));
