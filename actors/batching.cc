@@ -86,7 +86,7 @@ std::optional<Plan> Batching::next_heavy() {
   const uint64_t session = heavy_.front();
   heavy_.pop_front();
   Seat& seat = seats_.at(session);
-  if (seat.place == Place::Asking) {
+  if (seat.place != Place::Present) {
     seat.place = Place::Entering;
     return give(Plan::Kind::Enter, {session});
   }
@@ -140,6 +140,8 @@ void Batching::done(uint64_t number, Outcome outcome, const std::vector<EndedRow
         seat.strikes = 0;
       } else if (outcome == Outcome::Ok) {
         seat.place = Place::Present;
+      } else if (outcome == Outcome::More) {
+        heavy_.push_back(session);
       } else {
         seat.place = Place::None;
         if (outcome == Outcome::NoRoom) make_room(session);

@@ -62,7 +62,8 @@ class Batching {
 
   // -- worker ----
   std::optional<Plan> next();
-  enum class Outcome : uint8_t { Ok, NoRoom, Failed };  // of Enter; every other plan is Ok
+  // Of Enter; every other plan is Ok. More: the session is not there yet, and enters on at its turn.
+  enum class Outcome : uint8_t { Ok, More, NoRoom, Failed };
   struct EndedRow {
     uint64_t session, row;
   };

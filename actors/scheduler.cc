@@ -85,7 +85,9 @@ void SchedulerState::done(PlanDone& m) {
   batching.done(m.plan, m.result, m.ended);
   if (entered != entering.end()) {
     const auto client = clients.find(entered->second);
-    if (client != clients.end() && m.result != Batching::Outcome::NoRoom) {
+    const bool settled =
+        m.result == Batching::Outcome::Ok || m.result == Batching::Outcome::Failed;
+    if (client != clients.end() && settled) {
       const Enter& request = client->second.request;
       self->send(request.from, Entered{request.epoch, std::move(m.outcome), m.entered});
     }

@@ -19,7 +19,6 @@ constexpr std::chrono::milliseconds kLongestDelay{30000};
 }  // namespace
 
 void SupervisorState::start() {
-  closing = std::make_shared<std::atomic<bool>>(false);
   start_archive();
   start_scheduler();
   gateway = self->spawn(actors::gateway, parts.facts, archive, scheduler);
@@ -41,11 +40,10 @@ void SupervisorState::start_scheduler() {
 void SupervisorState::start_worker() {
   ready = false;
   const SupervisorActor me = self;
-  worker = parts.detached
-               ? self->spawn<caf::monitored + caf::detached>(
-                     actors::worker, parts.facts, parts.make_engine, closing, scheduler, me)
-               : self->spawn<caf::monitored>(actors::worker, parts.facts, parts.make_engine,
-                                             closing, scheduler, me);
+  worker = parts.detached ? self->spawn<caf::monitored + caf::detached>(
+                                actors::worker, parts.facts, parts.make_engine, scheduler, me)
+                          : self->spawn<caf::monitored>(actors::worker, parts.facts,
+                                                        parts.make_engine, scheduler, me);
 }
 
 void SupervisorState::engine_ready() {
@@ -56,7 +54,7 @@ void SupervisorState::engine_ready() {
 }
 
 void SupervisorState::down(const caf::down_msg& m) {
-  if (*closing) return;
+  if (closing) return;
   if (m.source == worker.address()) {
     if (!started) return parts.started({});
     if (ready) self->send(scheduler, UseWorker{});  // what it held is lost, whenever the next comes
@@ -89,7 +87,7 @@ void SupervisorState::shutdown(const Shutdown& m) {
 }
 
 void SupervisorState::end() {
-  *closing = true;
+  closing = true;
   parts.shelf->abandon();
   parts.shelf->on_wake({});  // it holds the archive, whose thread ends with its last holder
   const auto reason = caf::exit_reason::user_shutdown;

@@ -43,7 +43,7 @@ struct SupervisorState {
   SupervisorActor::pointer self;
   static inline const char* name = "supervisor";
   Parts parts;
-  StopFlag closing;
+  bool closing = false;
   ArchiveActor archive;
   SchedulerActor scheduler;
   WorkerActor worker;

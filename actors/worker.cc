@@ -36,20 +36,32 @@ void WorkerState::run(WorkOrder& order) {
   self->send(scheduler, std::move(done));
 }
 
+// A session with a past comes back a block at a time, so that the others have their turns
+// meanwhile.
 void WorkerState::enter(const Enter& request, PlanDone& done) {
-  leave(request.id);
+  const SessionId id = request.id;
   try {
-    if (request.tokens->empty()) {
-      engine->open(request.id, request.policy);
-    } else {
-      engine->restore(request.id, request.policy, *request.tokens, *request.lengths,
-                      [&](int64_t ran, int64_t total) {
-                        if (*closing) throw std::runtime_error("the server is going down");
-                        self->send(request.from, EnterProgress{request.epoch, ran, total});
-                      });
+    const auto it = returning.find(id);
+    if (it == returning.end() || it->second != request.epoch) {
+      leave(id);
+      if (request.tokens->empty()) {
+        engine->open(id, request.policy);
+      } else {
+        engine->restore(id, request.policy, *request.tokens, *request.lengths);
+        returning[id] = request.epoch;
+      }
     }
-    places.insert_or_assign(request.id, Place{request.from, request.epoch});
-    done.entered = engine->stats(request.id);
+    if (returning.contains(id)) {
+      const auto replay = engine->replay(id);
+      self->send(request.from, EnterProgress{request.epoch, replay.done, replay.total});
+      if (!replay.finished()) {
+        done.result = Batching::Outcome::More;
+        return;
+      }
+      returning.erase(id);
+    }
+    places.insert_or_assign(id, Place{request.from, request.epoch});
+    done.entered = engine->stats(id);
   } catch (const model::OutOfBudget& error) {
     done.result = Batching::Outcome::NoRoom;
     done.outcome = {protocol::Code::Overloaded, error.what(), 0};
@@ -57,12 +69,13 @@ void WorkerState::enter(const Enter& request, PlanDone& done) {
     done.result = Batching::Outcome::Failed;
     done.outcome = {protocol::Code::Invalid, error.what(), 0};
   }
-  if (done.result != Batching::Outcome::Ok && engine->has(request.id)) engine->close(request.id);
+  if (done.result != Batching::Outcome::Ok) leave(id);
 }
 
 void WorkerState::leave(SessionId id) {
   rows.erase(id);
   places.erase(id);
+  returning.erase(id);
   if (engine->has(id)) engine->close(id);
 }
 
@@ -138,11 +151,10 @@ std::optional<FinishReason> WorkerState::finish(Row& row, model::TokenId token) 
 }
 
 WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,
-                                  MakeEngine make, StopFlag closing, SchedulerActor scheduler,
+                                  MakeEngine make, SchedulerActor scheduler,
                                   SupervisorActor supervisor) {
   WorkerState* state = &self->state;
   state->facts = std::move(facts);
-  state->closing = std::move(closing);
   state->scheduler = std::move(scheduler);
   self->set_exception_handler([](std::exception_ptr& thrown) -> caf::error {
     try {

@@ -49,16 +49,16 @@ struct WorkerState {
   WorkerActor::pointer self;
   static inline const char* name = "worker";
   FactsPtr facts;
-  StopFlag closing;  // set: give up what takes long
   SchedulerActor scheduler;
   std::unique_ptr<model::Engine> engine;
   std::map<SessionId, Place> places;
+  std::map<SessionId, uint64_t> returning;  // sessions whose past is run again, and their epoch
   std::map<SessionId, Row> rows;
 };
 
 // Says EngineReady to `supervisor` once `make` has returned.
 WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,
-                                  MakeEngine make, StopFlag closing, SchedulerActor scheduler,
+                                  MakeEngine make, SchedulerActor scheduler,
                                   SupervisorActor supervisor);
 
 }  // namespace ringtide::actors

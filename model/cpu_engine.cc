@@ -45,8 +45,7 @@ class CpuEngine final : public Engine {
   }
 
   void restore(ContextId id, const PolicyConfig& config, std::vector<TokenId> tokens,
-               std::vector<int32_t> block_lengths,
-               const std::function<void(int64_t, int64_t)>& progress) override {
+               std::vector<int32_t> block_lengths) override {
     History history(config, fingerprint_);
     size_t at = 0;
     for (int32_t length : block_lengths) {
@@ -59,16 +58,33 @@ class CpuEngine final : public Engine {
     open(id, config);
     try {
       contexts_[id] = take_up_at(id, config, history, history.tokens());
-      replay(*contexts_[id], history, [&] { return false; }, progress);
     } catch (...) {
       close(id);
       throw;
     }
+    const int64_t from = contexts_[id]->processed();
+    pasts_.insert_or_assign(id, Past{std::move(history), from});
     update_cache_capacity();
+  }
+
+  Replay replay(ContextId id) override {
+    Context& context = *contexts_.at(id);
+    const auto past = pasts_.find(id);
+    if (past == pasts_.end()) return {};
+    const auto& [history, from] = past->second;
+    const auto& ends = history.block_ends();
+    const size_t next =
+        std::upper_bound(ends.begin(), ends.end(), context.processed()) - ends.begin();
+    const Segment segment{&context, history.block(next)};
+    run_or_close({&segment, 1});
+    const Replay replay{context.processed() - from, history.tokens() - from};
+    if (replay.finished()) pasts_.erase(past);
+    return replay;
   }
 
   void close(ContextId id) override {
     contexts_.erase(id);
+    pasts_.erase(id);
     update_cache_capacity();
   }
 
@@ -154,14 +170,16 @@ class CpuEngine final : public Engine {
     auto found = contexts_.find(id);
     if (found == contexts_.end())
       throw std::logic_error("context " + std::to_string(id) + " is not open");
+    if (pasts_.contains(id))
+      throw std::logic_error("context " + std::to_string(id) + " is not restored yet");
     return *found->second;
   }
 
   std::unique_ptr<Context> make_context(ContextId id, const PolicyConfig& config) const {
     std::shared_ptr<const MemoryPolicy> policy = make_policy(config);
     const ModelConfig& c = model_->config;
-    const PageLayout layout{c.layers,    {c.heads, c.kv_heads, c.head_dim}, config.unit, kv_type_,
-                            policy->represents()};
+    const PageLayout layout{
+        c.layers, {c.heads, c.kv_heads, c.head_dim}, config.unit, kv_type_, policy->represents()};
     return std::make_unique<Context>(id, std::move(policy), layout, c.rope_inv_freq, fingerprint_);
   }
 
@@ -212,7 +230,7 @@ class CpuEngine final : public Engine {
     try {
       run(segments, attention_, activations_);
     } catch (...) {
-      for (const Segment& s : segments) contexts_.erase(s.context->id());
+      for (const Segment& s : segments) close(s.context->id());
       throw;
     }
   }
@@ -234,25 +252,21 @@ class CpuEngine final : public Engine {
     }
   }
 
-  // Runs the blocks of `history` that `context` has not, until `enough()`.
-  template <class Enough>
-  void replay(Context& context, const History& history, const Enough& enough,
-              const std::function<void(int64_t, int64_t)>& progress) {
+  // Runs the blocks of `history` that `context` has not, until `unit` is sealed.
+  void run_until_sealed(Context& context, const History& history, int64_t unit) {
     const auto& ends = history.block_ends();
     size_t b = std::upper_bound(ends.begin(), ends.end(), context.processed()) - ends.begin();
-    const int64_t from = context.processed(), total = history.tokens() - from;
     // Its own activations: a pass of another context may be waiting for this one.
     Activations act;
     ContextAttention attention = make_attention();
-    for (; b < ends.size() && !enough(); ++b) {
+    for (; b < ends.size() && context.sealed() <= unit; ++b) {
       const Segment segment{&context, history.block(b)};
       run({&segment, 1}, attention, act);
-      if (progress) progress(context.processed() - from, total);
     }
   }
 
-  // Runs again what is needed for units (ascending) to be sealed and put once more. Units close to each
-  // other share a run. Takes up below the first, so that recursion ends.
+  // Runs again what is needed for units (ascending) to be sealed and put once more. Units close to
+  // each other share a run. Takes up below the first, so that recursion ends.
   void recompute(const History& history, ContextId id, const std::vector<int64_t>& units) {
     const PolicyConfig& config = history.policy();
     const int64_t near = config.window / config.unit;
@@ -260,7 +274,7 @@ class CpuEngine final : public Engine {
       size_t last = first;
       while (last + 1 < units.size() && units[last + 1] - units[last] <= near) ++last;
       auto context = take_up_at(id, config, history, units[first] * config.unit);
-      replay(*context, history, [&] { return context->sealed() > units[last]; }, nullptr);
+      run_until_sealed(*context, history, units[last]);
       first = last + 1;
     }
   }
@@ -278,6 +292,11 @@ class CpuEngine final : public Engine {
   ContextAttention attention_;
   Activations activations_;
   std::unordered_map<ContextId, std::unique_ptr<Context>> contexts_;
+  struct Past {
+    History history;  // what a restored context is to have processed
+    int64_t from;     // tokens it was taken up with
+  };
+  std::unordered_map<ContextId, Past> pasts_;  // of contexts not yet there
   std::vector<float> logits_, scratch_, sampling_;
 };
 

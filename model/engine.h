@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -68,11 +67,17 @@ class Engine {
 
   // An empty context. Throws OutOfBudget; ModelError where the policy does not fit the model.
   virtual void open(ContextId id, const PolicyConfig& policy) = 0;
-  // A context that has processed `tokens` in blocks of these lengths (they sum to tokens.size()).
-  // Stored units are used, what they do not cover is run again. `progress(done, total)` in tokens to run.
+  // A context that is to have processed `tokens` in blocks of these lengths (they sum to tokens.size()):
+  // taken up from stored units as far as they reach. The rest is run again by replay(), a block a
+  // call, so that others can have their turns between; until nothing is left, the context takes no
+  // other call but close(). Throws as open().
   virtual void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
-                       std::vector<int32_t> block_lengths,
-                       const std::function<void(int64_t, int64_t)>& progress) = 0;
+                       std::vector<int32_t> block_lengths) = 0;
+  struct Replay {
+    int64_t done = 0, total = 0;  // tokens that have to be run again, and of them: that have
+    bool finished() const { return done == total; }
+  };
+  virtual Replay replay(ContextId id) = 0;
   virtual void close(ContextId id) = 0;
   virtual bool has(ContextId id) const = 0;
 

@@ -54,6 +54,23 @@ class BatchingTest : public ::testing::Test {
   Batching b{Batching::Limits{.rows = 2, .steps = 4, .ahead = 2, .strikes = 3}};
 };
 
+TEST_F(BatchingTest, ALongReturnTakesTurnsWithAnAnswerAndCanBeLeft) {
+  enter(1);
+  b.start_row(1, 1);
+  b.enter(2);
+  int entering = 0, decoding = 0;
+  for (int i = 0; i < 10; ++i) {
+    const Plan plan = take();
+    ++(plan.kind == Kind::Enter ? entering : decoding);
+    b.done(plan.number, plan.kind == Kind::Enter ? Outcome::More : Outcome::Ok, {});
+    EXPECT_FALSE(b.present(2));
+  }
+  EXPECT_EQ(entering, 5);
+  EXPECT_EQ(decoding, 5);
+  b.leave(2);
+  EXPECT_EQ(take().kind, Kind::Leave);
+}
+
 TEST_F(BatchingTest, NothingToDoIsNoPlan) {
   EXPECT_FALSE(b.next());
   enter(1);

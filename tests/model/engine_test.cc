@@ -247,11 +247,24 @@ struct RestoreTest : EngineTest {
     }
     return r;
   }
+  // Context 1 as `r` left it. Returns how many tokens had to be run again.
+  static int64_t restore(Engine& engine, const PolicyConfig& p, const Runner& r) {
+    engine.restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
+                   r.plan.lengths());
+    EXPECT_THROW(engine.sample(1, {}), std::logic_error);
+    Engine::Replay replay;
+    do {
+      const int64_t before = replay.done;
+      replay = engine.replay(1);
+      EXPECT_LE(replay.done - before, p.block);
+    } while (!replay.finished());
+    return replay.total;
+  }
   void restore_and_compare(const PolicyConfig& p, const Runner& r, const std::vector<float>& want,
                            const char* what) {
     engine->close(1);
     const int64_t done = r.plan.processed();
-    engine->restore(1, p, {r.tokens.begin(), r.tokens.begin() + done}, r.plan.lengths(), nullptr);
+    restore(*engine, p, r);
     const auto got = engine->logits(1);
     EXPECT_TRUE(std::equal(want.begin(), want.end(), got.begin())) << what;
     EXPECT_EQ(engine->stats(1).tokens, done);
@@ -289,10 +302,7 @@ TEST_F(RestoreTest, UsesStoredUnitsRatherThanRunningAgain) {
   const PolicyConfig p = small_policy(PolicyKind::InfLlm);
   Runner r = lived(p);
   engine->close(1);
-  int64_t ran = 0;
-  engine->restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
-                  r.plan.lengths(), [&](int64_t, int64_t total) { ran = total; });
-  EXPECT_LE(ran, p.window + 2 * p.block);
+  EXPECT_LE(restore(*engine, p, r), p.window + 2 * p.block);
 }
 
 TEST_F(RestoreTest, RecomputesAUnitThatIsLostWhileItIsNeeded) {
@@ -309,8 +319,7 @@ TEST_F(RestoreTest, RecomputesAUnitThatIsLostWhileItIsNeeded) {
       r.finish_prompt();
       e->close(1);  // forget the window; units in memory stay cached, so lose them all below
       auto fresh = model::make_cpu_engine(m.model, options, store);
-      fresh->restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
-                     r.plan.lengths(), nullptr);
+      restore(*fresh, p, r);
       Runner again{*fresh, 1, r.plan, r.tokens};
       const int64_t sealed = fresh->stats(1).units;
       if (faults)

@@ -33,23 +33,31 @@ class FakeEngine : public model::Engine {
   }
 
   void restore(ContextId id, const model::PolicyConfig& policy, std::vector<TokenId> tokens,
-               std::vector<int32_t> lengths,
-               const std::function<void(int64_t, int64_t)>& progress) override {
+               std::vector<int32_t> lengths) override {
     const auto total = static_cast<int64_t>(tokens.size());
     world_.note({FakePass::Kind::Restore, {id}, total});
     if (std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) != total) {
       throw std::logic_error("restore: the blocks do not sum to the tokens");
     }
     make(id, policy);
-    auto from = tokens.begin();
-    for (const int32_t length : lengths) {
-      run(id, {from, from + length});
-      from += length;
-      progress(from - tokens.begin(), total);
-    }
+    pasts_[id] = {std::move(tokens), std::move(lengths)};
   }
 
-  void close(ContextId id) override { contexts_.erase(id); }
+  Replay replay(ContextId id) override {
+    Past& past = pasts_.at(id);
+    const auto from = past.tokens.begin() + past.done;
+    const int32_t length = past.lengths.at(past.blocks++);
+    run(id, {from, from + length});
+    past.done += length;
+    const Replay replay{past.done, static_cast<int64_t>(past.tokens.size())};
+    if (replay.finished()) pasts_.erase(id);
+    return replay;
+  }
+
+  void close(ContextId id) override {
+    contexts_.erase(id);
+    pasts_.erase(id);
+  }
   bool has(ContextId id) const override { return contexts_.contains(id); }
 
   void prefill(ContextId id, std::span<const TokenId> tokens) override {
@@ -130,7 +138,14 @@ class FakeEngine : public model::Engine {
 
   FakeWorld& world_;
   model::UnitStore* units_;
+  struct Past {
+    std::vector<TokenId> tokens;
+    std::vector<int32_t> lengths;
+    size_t blocks = 0;
+    int64_t done = 0;
+  };
   std::map<ContextId, Context> contexts_;
+  std::map<ContextId, Past> pasts_;
 };
 
 std::unique_ptr<model::Engine> FakeWorld::make(model::UnitStore* units) {
