@@ -74,7 +74,11 @@ void SessionState::cancel(const CancelCall& m) {
 }
 
 void SessionState::state(const StateCall& m) {
-  if (loading) return queued.push_back(m), void();
+  if (loading) {
+    queued.push_back(m);
+    if (incarnation == 0) load();  // the first call of all: whoever opens it hears how that went
+    return;
+  }
   protocol::SessionInfo info;
   info.name = entry.name;
   info.id = entry.id;
@@ -141,7 +145,6 @@ SessionActor::behavior_type session(SessionActor::stateful_pointer<SessionState>
   self->set_down_handler([state](caf::down_msg&) {
     state->quit({Code::Internal, "part of the server failed; open the session again", 0});
   });
-  state->load();
   return {
       [state](AppendCall& m) { state->append(m); },
       [state](GenerateCall& m) { state->generate(m); },

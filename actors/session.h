@@ -113,7 +113,7 @@ struct SessionState {
   SchedulerActor scheduler;
 
   // The log.
-  bool loading = false;
+  bool loading = true;
   uint64_t incarnation = 0;
   std::vector<Queued> queued;           // calls that came while loading
   SessionLog log;                       // durable

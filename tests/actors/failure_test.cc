@@ -134,8 +134,10 @@ TEST_F(FailureTest, WhenAllAreAtWorkTheNextIsTold) {
   ASSERT_TRUE(append(*busy, "hello").ok());
   protocol::GenerateParams params;
   params.max_tokens = 1000000;
-  auto speaking = begin(*busy, params);
-  speaking.listener->wait_for_tokens(3);
+  const auto listener = std::make_shared<Listener>();
+  keep_step(*busy, listener);
+  auto speaking = begin(*busy, params, listener);
+  listener->wait_for_tokens(3);
   const auto other = session("other");
   ASSERT_TRUE(append(*other, words(100)).ok());  // stored; it runs when there is room
   const Said refused = generate(*other, 5);
@@ -196,6 +198,7 @@ TEST_F(FailureTest, AnswersInFlightFailTogetherInOrder) {
         [answer = answers.back()](protocol::Outcome o, uint64_t) { answer->set(o); });
   }
   EXPECT_EQ(answers.front()->get().code, Code::StorageFull);
+  // Those that came after the log was read again meet an offset that is not held.
   for (const auto& answer : answers) EXPECT_FALSE(answer->get().ok());
   EXPECT_EQ(info(*s).appended_bytes, 0u);
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <utility>
@@ -186,6 +187,16 @@ protocol::SessionInfo SystemTest::info(protocol::SessionHandle& s) {
     answer->set(std::move(info));
   });
   return answer->get();
+}
+
+void SystemTest::keep_step(protocol::SessionHandle& s, const std::shared_ptr<Listener>& listener) {
+  constexpr size_t kAhead = 8;
+  auto steps = std::make_shared<std::atomic<size_t>>(0);
+  world.before_pass([id = info(s).id, steps, listener](const FakePass& pass) {
+    if (pass.kind != FakePass::Kind::Decode) return;
+    if (std::count(pass.contexts.begin(), pass.contexts.end(), id) == 0) return;
+    if (const size_t step = ++*steps; step > kAhead) listener->wait_for_tokens(step - kAhead);
+  });
 }
 
 protocol::Outcome SystemTest::remove(const std::string& name) {

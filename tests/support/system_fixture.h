@@ -50,7 +50,7 @@ class Listener : public protocol::TextSink {
   size_t outstanding_ = 0, most_ = 0;
 };
 
-// An answer that is waited for.
+// An answer that is waited for, once.
 template <class T>
 class Awaited {
  public:
@@ -100,6 +100,9 @@ class SystemTest : public ::testing::Test {
   Said generate(protocol::SessionHandle& s, int64_t max_tokens = 24);
   Said generate(protocol::SessionHandle& s, const protocol::GenerateParams& params);
   protocol::SessionInfo info(protocol::SessionHandle& s);
+  // Keeps the engine, which is faster than any disk, from running ahead of what a session's client
+  // has heard: its generation never pauses for it.
+  void keep_step(protocol::SessionHandle& s, const std::shared_ptr<Listener>& listener);
   protocol::Outcome remove(const std::string& name);
   std::vector<protocol::SessionInfo> list();
 
@@ -133,7 +136,7 @@ T Awaited<T>::get() {
     ADD_FAILURE() << "no answer within two minutes";
     return {};
   }
-  return *value_;
+  return std::move(*value_);
 }
 
 }  // namespace ringtide::testing
