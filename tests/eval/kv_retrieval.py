@@ -14,7 +14,7 @@ import uuid
 import bench
 
 TASK = "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n"
-QUESTION = '\n\nKey: "{key}"\nThe value associated with the specified key is: '
+QUESTION = '\n\nKey: "{key}"\nThe value associated with the specified key is: "'
 
 
 def new_id(rng):
@@ -51,7 +51,7 @@ def main():
         (policy, vote), count, pairs, place = item
         key, value = pairs[place]
         answer, done = bench.ask(options, prompt(pairs, key), policy, options.answer_tokens,
-                                 ["--vote", vote] if vote else [])
+                                 ["--template", "raw", *(["--vote", vote] if vote else [])])
         said = words(answer)
         # Partial credit tells chance from a retrieval that then loses its way.
         shared = max((sum(a == b for a, b in zip(w, value)) for w in said), default=0)

@@ -14,7 +14,8 @@ NOISE = ("The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 NEEDLE = "The pass key is {key}. Remember it. {key} is the pass key.\n"
 TASK = ("There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
         "I will quiz you about the important information there.\n\n")
-QUESTION = "\nWhat is the pass key?"
+# The form for base models: a session without turns, the answer begun.
+QUESTION = "\nWhat is the pass key? The pass key is"
 
 
 def prompt(lines, depth, key):
@@ -48,7 +49,7 @@ def main():
     def work(item):
         policy, tokens, depth, key = item
         text = prompt(int((tokens - 100) / per_line), depth, key)
-        answer, done = bench.ask(options, text, policy, options.answer_tokens)
+        answer, done = bench.ask(options, text, policy, options.answer_tokens, ["--template", "raw"])
         return {"task": "passkey", "policy": policy, "tokens": tokens, "depth": round(depth, 3),
                 "key": key, "found": found(answer, key), "answer": answer,
                 "session_tokens": done["session"]["tokens"], "ingest": done["ingest"],
