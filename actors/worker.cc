@@ -54,7 +54,7 @@ void WorkerState::enter(const Enter& request, PlanDone& done) {
     if (returning.contains(id)) {
       const auto replay = engine->replay(id);
       self->send(request.from, EnterProgress{request.epoch, replay.done, replay.total});
-      if (!replay.finished()) {
+      if (!replay.finished) {
         done.result = Batching::Outcome::More;
         return;
       }

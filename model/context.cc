@@ -4,8 +4,8 @@
 #include <cmath>
 #include <utility>
 
-#include "kernels/dot_rows.h"
 #include "kernels/elementwise.h"
+#include "kernels/index_scan.h"
 
 namespace ringtide::model {
 namespace {
@@ -146,8 +146,10 @@ Page* Context::page(int64_t number) {
 const Context::Rotation& Context::unit_rotation(int64_t unit) {
   if (unit >= static_cast<int64_t>(unit_rotations_.size())) unit_rotations_.resize(unit + 1);
   auto& r = unit_rotations_[unit];
-  if (!r)
+  if (!r) {
     r = std::make_unique<Rotation>(rotation(inv_freq_, unit * layout_.unit, layout_.unit));
+    rotation_bytes_ += static_cast<int64_t>(2 * r->cos.size() * sizeof(float));
+  }
   return *r;
 }
 
@@ -160,12 +162,14 @@ void Context::resume(History history, std::vector<std::shared_ptr<Page>> pages,
   index_ = std::move(index);
 }
 
+int64_t Context::held_bytes() const { return index_.bytes() + rotation_bytes_; }
+
 ContextStats Context::stats() const {
   ContextStats s = counters;
   s.tokens = processed();
   s.units = sealed();
   s.window_bytes = static_cast<int64_t>(pages_.size() + (first_ ? 1 : 0)) * layout_.page_bytes();
-  s.index_bytes = index_.bytes();
+  s.index_bytes = held_bytes();
   return s;
 }
 

@@ -71,7 +71,8 @@ class Context {
   std::vector<int64_t> picked; // units attended to in the last pass, once a layer
   ContextStats counters;       // the counting fields only
   ContextStats stats() const;
-  int64_t index_bytes() const { return index_.bytes(); }
+  // Bytes that grow with the sequence: the index, and rotations of units at true distance.
+  int64_t held_bytes() const;
 
  private:
   void seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads);
@@ -87,6 +88,7 @@ class Context {
   std::deque<std::shared_ptr<Page>> pages_;
   std::shared_ptr<Page> first_;              // page 0, once sealed
   std::vector<std::unique_ptr<Rotation>> unit_rotations_;
+  int64_t rotation_bytes_ = 0;
   std::vector<TokenId> block_;
   Rotation near_, far_, lookup_, limit_;
 };

@@ -10,8 +10,8 @@
 namespace ringtide::model {
 namespace {
 
-// Units attended to in one partial result. A constant, so that the order of merging, and with it every
-// bit, does not depend on how much memory there is.
+// Units attended to in one partial result. A constant, so that the order of merging, and with it
+// every bit, does not depend on how much memory there is.
 constexpr int64_t kBatch = 64;
 
 kernels::KvBlock block_of(const Context& context, const void* k, int64_t unit) {
@@ -79,8 +79,8 @@ void ContextAttention::run(Context& context, int layer, float* q, float* o) {
   }
 }
 
-// The mean query of the block, at the distance of a lookup: rotation is linear, so the mean is taken
-// first and rotated once.
+// The mean query of the block, at the distance of a lookup: rotation is linear, so the mean is
+// taken first and rotated once.
 void ContextAttention::select(Context& context, int layer, const float* q,
                               std::vector<int64_t>& units) {
   units.clear();
@@ -93,7 +93,8 @@ void ContextAttention::select(Context& context, int layer, const float* q,
   for (float& x : mean_) x /= static_cast<float>(m);
   kernels::rope(mean_.data(), 1, shape.heads, shape.head_dim, context.lookup().cos.data(),
                 context.lookup().sin.data(), 0, mean_.data(), threads_);
-  context.policy().select(context.index(), layer, mean_.data(), context.sealed(), units);
+  context.policy().select(
+      {context.index(), layer, mean_.data(), context.sealed(), threads_, scratch_}, units);
   if (!context.policy().represents()) return;
   context.picked.insert(context.picked.end(), units.begin(), units.end());
   context.counters.units_selected += static_cast<int64_t>(units.size());
@@ -183,8 +184,8 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
     lost.clear();
     for (size_t i = 0; i < units.size(); ++i) {
       if (!wants_[i].data) lost.push_back(units[i]);
-      if (attempt == 0) ++(wants_[i].from_store ? context.counters.reads_store
-                                                : context.counters.reads_ram);
+      if (attempt == 0)
+        ++(wants_[i].from_store ? context.counters.reads_store : context.counters.reads_ram);
     }
     if (lost.empty()) break;
     if (attempt + 1 == kAttempts)

@@ -40,7 +40,7 @@ class ContextAttention {
   std::vector<kernels::KvBlock> blocks_;
   std::vector<UnitCache::Want> wants_;
   std::vector<int64_t> units_;
-  std::vector<float> far_q_, o2_, lse_, lse2_, mean_;
+  std::vector<float> far_q_, o2_, lse_, lse2_, mean_, scratch_;
 };
 
 }  // namespace ringtide::model

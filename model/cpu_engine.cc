@@ -39,7 +39,7 @@ class CpuEngine final : public Engine {
 
   void open(ContextId id, const PolicyConfig& config) override {
     auto context = make_context(id, config);
-    reserve(config, context->layout());
+    reserve(config, context->layout(), 0);
     contexts_[id] = std::move(context);
     update_cache_capacity();
   }
@@ -55,40 +55,38 @@ class CpuEngine final : public Engine {
       at += length;
     }
     if (at != tokens.size()) throw ModelError("restore: block lengths do not cover the tokens");
-    open(id, config);
-    try {
-      contexts_[id] = take_up_at(id, config, history, history.tokens());
-    } catch (...) {
-      close(id);
-      throw;
-    }
-    const int64_t from = contexts_[id]->processed();
-    pasts_.insert_or_assign(id, Past{std::move(history), from});
+    const PageLayout layout = make_context(id, config)->layout();
+    reserve(config, layout, static_cast<int64_t>(history.keys().size()));
+    returns_.insert_or_assign(id, Return(std::move(history)));
     update_cache_capacity();
   }
 
   Replay replay(ContextId id) override {
-    Context& context = *contexts_.at(id);
-    const auto past = pasts_.find(id);
-    if (past == pasts_.end()) return {};
-    const auto& [history, from] = past->second;
-    const auto& ends = history.block_ends();
-    const size_t next =
-        std::upper_bound(ends.begin(), ends.end(), context.processed()) - ends.begin();
-    const Segment segment{&context, history.block(next)};
-    run_or_close({&segment, 1});
-    const Replay replay{context.processed() - from, history.tokens() - from};
-    if (replay.finished()) pasts_.erase(past);
+    const auto found = returns_.find(id);
+    if (found == returns_.end()) return {.finished = true};
+    Return& back = found->second;
+    try {
+      back.step(passes(id, back.history().policy()));
+    } catch (...) {
+      close(id);
+      throw;
+    }
+    const Replay replay{back.done(), back.total(), back.finished()};
+    if (replay.finished) {
+      contexts_[id] = back.take();
+      contexts_[id]->counters.units_recomputed += back.rebuilt();
+      returns_.erase(found);
+    }
     return replay;
   }
 
   void close(ContextId id) override {
     contexts_.erase(id);
-    pasts_.erase(id);
+    returns_.erase(id);
     update_cache_capacity();
   }
 
-  bool has(ContextId id) const override { return contexts_.contains(id); }
+  bool has(ContextId id) const override { return contexts_.contains(id) || returns_.contains(id); }
 
   void prefill(ContextId id, std::span<const TokenId> tokens) override {
     Context& context = get(id);
@@ -161,17 +159,30 @@ class CpuEngine final : public Engine {
  private:
   ContextAttention make_attention() {
     return ContextAttention(cache_, threads_, [this](Context& context, const auto& lost) {
-      recompute(context.history(), context.id(), lost);
-      context.counters.units_recomputed += static_cast<int64_t>(lost.size());
+      Rebuild rebuild(lost);
+      const Passes p = passes(context.id(), context.policy().config());
+      while (!rebuild.done()) rebuild.step(context.history(), p);
+      context.counters.units_recomputed += rebuild.rebuilt();
     });
+  }
+
+  // Passes over contexts that are not in contexts_, with activations of their own: a pass of
+  // another context may be waiting for one of these.
+  Passes passes(ContextId id, const PolicyConfig& config) {
+    return {[this, id, config] { return make_context(id, config); },
+            [this](Context& context, std::span<const TokenId> block) {
+              Activations act;
+              ContextAttention attention = make_attention();
+              const Segment segment{&context, block};
+              run({&segment, 1}, attention, act);
+            },
+            store_, fingerprint_};
   }
 
   Context& get(ContextId id) {
     auto found = contexts_.find(id);
     if (found == contexts_.end())
       throw std::logic_error("context " + std::to_string(id) + " is not open");
-    if (pasts_.contains(id))
-      throw std::logic_error("context " + std::to_string(id) + " is not restored yet");
     return *found->second;
   }
 
@@ -191,27 +202,42 @@ class CpuEngine final : public Engine {
   int64_t reserved() const {
     int64_t bytes = 0;
     for (const auto& [id, c] : contexts_)
-      bytes += window_reserve(c->policy().config(), c->layout()) + c->index_bytes();
+      bytes += window_reserve(c->policy().config(), c->layout()) + c->held_bytes();
+    for (const auto& [id, r] : returns_) {
+      const auto layout = make_context(id, r.history().policy())->layout();
+      bytes += window_reserve(r.history().policy(), layout) +
+               index_reserve(layout, static_cast<int64_t>(r.history().keys().size()));
+    }
     return bytes;
   }
 
-  // Throws OutOfBudget if a context of this shape cannot be had beside the others.
-  void reserve(const PolicyConfig& config, const PageLayout& layout) const {
-    const int64_t window = window_reserve(config, layout);
-    const int64_t floor = kCacheFloorUnits * layout.chunk_bytes();
-    if (reserved() + window + floor <= budget_) return;
-    throw OutOfBudget("a session with a window of " + std::to_string(config.window) +
-                      " tokens needs " + std::to_string((window + floor) >> 20) +
-                      " MiB of memory; the budget of " + std::to_string(budget_ >> 20) +
-                      " MiB has " + std::to_string((budget_ - reserved()) >> 20) + " MiB left");
+  static int64_t index_reserve(const PageLayout& layout, int64_t units) {
+    return units * layout.representative_floats() * static_cast<int64_t>(sizeof(float));
+  }
+
+  // Throws OutOfBudget if a context of this shape and so many units cannot be had beside the
+  // others, ModelError if not even alone.
+  void reserve(const PolicyConfig& config, const PageLayout& layout, int64_t units) const {
+    const int64_t need = window_reserve(config, layout) + index_reserve(layout, units) +
+                         kCacheFloorUnits * layout.chunk_bytes();
+    const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20); };
+    const std::string what = "a session with a window of " + std::to_string(config.window) +
+                             " tokens and " + std::to_string(units) + " units needs " + mib(need) +
+                             " MiB of memory";
+    if (need > budget_)
+      throw ModelError(what + ", more than the whole budget of " + mib(budget_) +
+                       " MiB: raise --ram-budget or choose a smaller --window");
+    if (reserved() + need > budget_)
+      throw OutOfBudget(what + "; of the budget of " + mib(budget_) + " MiB " + mib(reserved()) +
+                        " MiB are held by other sessions");
   }
 
   void update_cache_capacity() { cache_.set_capacity(std::max<int64_t>(0, budget_ - reserved())); }
 
   void run(std::span<const Segment> segments, ContextAttention& attention, Activations& act) {
-    int64_t index_before = 0, index_after = 0;
+    int64_t held_before = 0, held_after = 0;
     for (const Segment& s : segments) {
-      index_before += s.context->index_bytes();
+      held_before += s.context->held_bytes();
       s.context->begin(s.tokens);
     }
     transformer_.forward(segments, attention, act);
@@ -220,9 +246,9 @@ class CpuEngine final : public Engine {
       row += static_cast<int64_t>(s.tokens.size());
       const int32_t hidden = model_->config.hidden;
       s.context->finish(act.x.data() + (row - 1) * hidden, hidden, store_, cache_, threads_);
-      index_after += s.context->index_bytes();
+      held_after += s.context->held_bytes();
     }
-    if (index_after != index_before) update_cache_capacity();
+    if (held_after != held_before) update_cache_capacity();
   }
 
   // A pass that fails leaves its contexts half extended: they go, to be restored from their tokens.
@@ -232,50 +258,6 @@ class CpuEngine final : public Engine {
     } catch (...) {
       for (const Segment& s : segments) close(s.context->id());
       throw;
-    }
-  }
-
-  // A context at the last point at or before `limit` from which the store lets it go on.
-  std::unique_ptr<Context> take_up_at(ContextId id, const PolicyConfig& config,
-                                      const History& history, int64_t limit) {
-    for (;;) {
-      auto context = make_context(id, config);
-      const TakeUp at = find_take_up(history, limit, store_);
-      if (at.tokens == 0) return context;
-      if (context->layout().representatives) {
-        const auto absent = absent_units(history, history.sealed_at(at.tokens), store_);
-        if (!absent.empty()) recompute(history, id, absent);
-      }
-      const auto lost = take_up(*context, history, at, fingerprint_, store_);
-      if (lost.empty()) return context;
-      recompute(history, id, lost);
-    }
-  }
-
-  // Runs the blocks of `history` that `context` has not, until `unit` is sealed.
-  void run_until_sealed(Context& context, const History& history, int64_t unit) {
-    const auto& ends = history.block_ends();
-    size_t b = std::upper_bound(ends.begin(), ends.end(), context.processed()) - ends.begin();
-    // Its own activations: a pass of another context may be waiting for this one.
-    Activations act;
-    ContextAttention attention = make_attention();
-    for (; b < ends.size() && context.sealed() <= unit; ++b) {
-      const Segment segment{&context, history.block(b)};
-      run({&segment, 1}, attention, act);
-    }
-  }
-
-  // Runs again what is needed for units (ascending) to be sealed and put once more. Units close to
-  // each other share a run. Takes up below the first, so that recursion ends.
-  void recompute(const History& history, ContextId id, const std::vector<int64_t>& units) {
-    const PolicyConfig& config = history.policy();
-    const int64_t near = config.window / config.unit;
-    for (size_t first = 0; first < units.size();) {
-      size_t last = first;
-      while (last + 1 < units.size() && units[last + 1] - units[last] <= near) ++last;
-      auto context = take_up_at(id, config, history, units[first] * config.unit);
-      run_until_sealed(*context, history, units[last]);
-      first = last + 1;
     }
   }
 
@@ -292,11 +274,7 @@ class CpuEngine final : public Engine {
   ContextAttention attention_;
   Activations activations_;
   std::unordered_map<ContextId, std::unique_ptr<Context>> contexts_;
-  struct Past {
-    History history;  // what a restored context is to have processed
-    int64_t from;     // tokens it was taken up with
-  };
-  std::unordered_map<ContextId, Past> pasts_;  // of contexts not yet there
+  std::unordered_map<ContextId, Return> returns_;  // on their way back
   std::vector<float> logits_, scratch_, sampling_;
 };
 

@@ -56,7 +56,8 @@ struct UnitUse {              // one unit that the last pass attended to
   int64_t layers = 0;         // in how many layers
 };
 
-// Thrown where nothing is wrong but room: opening or restoring a context would pass the budget.
+// Thrown where nothing is wrong but room: opening or restoring a context would pass the budget that
+// other contexts share. A context that could not be had alone is a ModelError.
 struct OutOfBudget : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -74,8 +75,8 @@ class Engine {
   virtual void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
                        std::vector<int32_t> block_lengths) = 0;
   struct Replay {
-    int64_t done = 0, total = 0;  // tokens that have to be run again, and of them: that have
-    bool finished() const { return done == total; }
+    int64_t done = 0, total = 0;  // tokens run again, of about so many
+    bool finished = false;
   };
   virtual Replay replay(ContextId id) = 0;
   virtual void close(ContextId id) = 0;

@@ -21,9 +21,14 @@ UnitKey hash(const UnitKey& before, int64_t number, const void* bytes, size_t si
 }  // namespace
 
 History::History(const PolicyConfig& policy, const std::string& fingerprint) : policy_(policy) {
-  const int32_t numbers[] = {static_cast<int32_t>(policy.kind), policy.window, policy.sinks,
-                             policy.unit,   policy.block,       policy.select,
-                             policy.representatives, static_cast<int32_t>(policy.vote),
+  const int32_t numbers[] = {static_cast<int32_t>(policy.kind),
+                             policy.window,
+                             policy.sinks,
+                             policy.unit,
+                             policy.block,
+                             policy.select,
+                             policy.representatives,
+                             static_cast<int32_t>(policy.vote),
                              policy.true_positions};
   chain_ = hash({}, 0, fingerprint.data(), fingerprint.size());
   chain_ = hash(chain_, 0, numbers, sizeof(numbers));

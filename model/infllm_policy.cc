@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "kernels/index_scan.h"
+
 namespace ringtide::model {
 
 void InfLlmPolicy::represent(const kernels::HeadShape& shape, const float* keys,
@@ -30,38 +32,34 @@ void InfLlmPolicy::represent(const kernels::HeadShape& shape, const float* keys,
   }
 }
 
-void InfLlmPolicy::select(const UnitIndex& index, int layer, const float* query, int64_t sealed,
-                          std::vector<int64_t>& units) const {
+void InfLlmPolicy::select(const Lookup& lookup, std::vector<int64_t>& units) const {
   // A first unit made of nothing but sinks is always seen and never selected.
   const int64_t first = config().sinks == config().unit ? 1 : 0;
-  const int64_t candidates = sealed - first;
-  units.clear();
-  if (candidates <= 0) return;
+  const int64_t candidates = std::max<int64_t>(0, lookup.sealed - first);
   units.resize(candidates);
   std::iota(units.begin(), units.end(), first);
   if (candidates <= config().select) return;
 
-  std::vector<float> scores;
-  index.scores(layer, query, scores);
-  const int64_t n = index.size();
-  std::vector<double> relevance(n, 0.0);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(index.shape().head_dim));
-  for (int h = 0; h < index.shape().heads; ++h) {
-    const float* s = scores.data() + h * n;
-    if (config().vote == HeadVote::Sum) {
-      for (int64_t u = first; u < n; ++u) relevance[u] += s[u];
-      continue;
-    }
-    const float top = *std::max_element(s + first, s + n);
-    std::vector<double> p(n, 0.0);
-    double total = 0;
-    for (int64_t u = first; u < n; ++u) total += p[u] = std::exp((double{s[u]} - top) * scale);
-    for (int64_t u = first; u < n; ++u) relevance[u] += p[u] / total;
-  }
-  std::partial_sort(units.begin(), units.begin() + config().select, units.end(),
-                    [&](int64_t a, int64_t b) {
-                      return relevance[a] != relevance[b] ? relevance[a] > relevance[b] : a < b;
-                    });
+  const int64_t n = lookup.index.size();
+  const kernels::HeadShape& shape = lookup.index.shape();
+  lookup.scratch.resize((shape.heads + 1) * n);
+  float* votes = lookup.scratch.data();  // (heads, n)
+  lookup.threads.parallel_for(shape.heads, [&](int64_t h, int) {
+    float* vote = votes + h * n;
+    lookup.index.scores(lookup.layer, static_cast<int>(h), lookup.query + h * shape.head_dim, vote);
+    if (config().vote == HeadVote::Softmax)
+      kernels::softmax(vote + first, n - first,
+                       1.0f / std::sqrt(static_cast<float>(shape.head_dim)));
+  });
+  float* relevance = votes + shape.heads * n;
+  std::fill_n(relevance, n, 0.0f);
+  for (int h = 0; h < shape.heads; ++h)
+    for (int64_t u = first; u < n; ++u) relevance[u] += votes[h * n + u];
+
+  const auto better = [relevance](int64_t a, int64_t b) {
+    return relevance[a] != relevance[b] ? relevance[a] > relevance[b] : a < b;
+  };
+  std::nth_element(units.begin(), units.begin() + config().select, units.end(), better);
   units.resize(config().select);
   std::sort(units.begin(), units.end());
 }

@@ -19,8 +19,7 @@ class InfLlmPolicy : public MemoryPolicy {
   void represent(const kernels::HeadShape& shape, const float* keys, const float* scores,
                  int32_t begin, float* out) const override;
   // The `select` units of highest relevance (ties: the earlier).
-  void select(const UnitIndex& index, int layer, const float* query, int64_t sealed,
-              std::vector<int64_t>& units) const override;
+  void select(const Lookup& lookup, std::vector<int64_t>& units) const override;
   Residency reside(int64_t) const override { return Residency::Keep; }
   Placement position() const override;
 };

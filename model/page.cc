@@ -11,7 +11,7 @@ namespace {
 int64_t float_count(const PageLayout& l) {
   int64_t n = int64_t{l.unit} * l.shape.head_dim;  // cos and sin
   if (l.representatives) {
-    n += l.representative_floats() * 2;                      // representatives, query sums
+    n += l.representative_floats() * 2;               // representatives, query sums
     n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
   }
   return n;

@@ -28,6 +28,15 @@ struct Always {
   bool overflow = true;  // tokens that have left the window but are not in a sealed unit yet
 };
 
+struct Lookup {
+  const UnitIndex& index;
+  int layer;
+  const float* query;  // (heads, head_dim)
+  int64_t sealed;      // units there are
+  kernels::ThreadPool& threads;
+  std::vector<float>& scratch;
+};
+
 enum class Residency : uint8_t {
   Keep,    // a copy stays in memory while there is room
   Demote,  // straight to the store
@@ -47,9 +56,8 @@ class MemoryPolicy {
   virtual void represent(const kernels::HeadShape&, const float* /*keys*/, const float* /*scores*/,
                          int32_t /*begin*/, float* /*out*/) const {}
   // select: units, ascending, that this block of queries attends to in this layer. query (heads,
-  // head_dim) is the mean of the block's, placed as position() says.
-  virtual void select(const UnitIndex& index, int layer, const float* query, int64_t sealed,
-                      std::vector<int64_t>& units) const = 0;
+  // head_dim) is the mean of the block's, rotated to the far end of the window.
+  virtual void select(const Lookup& lookup, std::vector<int64_t>& units) const = 0;
   // reside: what becomes of a unit's payload when it is sealed.
   virtual Residency reside(int64_t unit) const = 0;
   // position: where the far part stands, and what of it is always seen.

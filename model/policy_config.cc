@@ -32,7 +32,8 @@ std::string to_string(PolicyKind kind) {
 }
 
 void validate(const PolicyConfig& c) {
-  require(c.unit >= 1 && c.unit <= 4096, "unit is " + number(c.unit) + ", must be 1 to 4096 tokens");
+  require(c.unit >= 1 && c.unit <= 4096,
+          "unit is " + number(c.unit) + ", must be 1 to 4096 tokens");
   require(c.block >= 1 && c.block <= 8192,
           "block is " + number(c.block) + ", must be 1 to 8192 tokens");
   require(c.block % c.unit == 0,

@@ -12,7 +12,7 @@ TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store) {
   int64_t ceiling = known;  // pages a take-up may stand on: those below the lowest one found absent
   for (size_t b = ends.size(); b-- > 0;) {
     const int64_t end = ends[b], pages = end / unit;
-    if (end > limit || end % unit != 0 || pages > ceiling) continue;
+    if (end > limit || end == history.tokens() || end % unit != 0 || pages > ceiling) continue;
     const int64_t first = history.sealed_at(end);
     int64_t u = pages - 1;
     while (u >= first && store.contains(history.keys()[u])) --u;
@@ -48,35 +48,136 @@ std::vector<int64_t> take_up(Context& context, const History& history, const Tak
   if (sealed > 0) first = load_page(0);
   for (int64_t u = sealed; u < at.tokens / layout.unit; ++u) pages.push_back(load_page(u));
 
-  std::vector<float> index_rows(layout.representative_floats() * sealed);
-  if (layout.representatives)
-    for (int64_t u = 0; u < sealed; ++u)
-      read(u, representatives,
-           std::as_writable_bytes(std::span(index_rows)
-                                      .subspan(u * layout.representative_floats(),
-                                               layout.representative_floats())));
-  store.read(reads);
-
-  std::vector<int64_t> lost;
-  for (size_t i = 0; i < reads.size(); ++i)
-    if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(unit_of[i]);
-  std::sort(lost.begin(), lost.end());
-  lost.erase(std::unique(lost.begin(), lost.end()), lost.end());
-  if (!lost.empty()) return lost;
+  auto lost_of = [&] {
+    std::vector<int64_t> lost;
+    store.read(reads);
+    for (size_t i = 0; i < reads.size(); ++i)
+      if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(unit_of[i]);
+    reads.clear();
+    unit_of.clear();
+    std::sort(lost.begin(), lost.end());
+    lost.erase(std::unique(lost.begin(), lost.end()), lost.end());
+    return lost;
+  };
+  auto lost = lost_of();
 
   UnitIndex index(layout.layers, layout.shape);
-  if (layout.representatives)
-    for (int64_t u = 0; u < sealed; ++u)
-      index.add(index_rows.data() + u * layout.representative_floats());
+  std::vector<float> rows(layout.representative_floats() * UnitIndex::kGroup);
+  for (int64_t u = 0; layout.representatives && u < sealed;) {
+    const int64_t n = std::min(UnitIndex::kGroup, sealed - u);
+    for (int64_t i = 0; i < n; ++i)
+      read(u + i, representatives,
+           std::as_writable_bytes(std::span(rows).subspan(i * layout.representative_floats(),
+                                                          layout.representative_floats())));
+    const auto more = lost_of();
+    lost.insert(lost.end(), more.begin(), more.end());
+    for (int64_t i = 0; i < n; ++i) index.add(rows.data() + i * layout.representative_floats());
+    u += n;
+  }
+  if (!lost.empty()) return lost;
   context.resume(std::move(past), std::move(pages), std::move(first), std::move(index));
   return {};
 }
 
-std::vector<int64_t> absent_units(const History& history, int64_t end, UnitStore& store) {
+namespace {
+
+// Attempts at standing on what the store gives before starting from nothing, which always works.
+constexpr int kAttempts = 3;
+
+// Of the units whose index entries a context needs: those that the store does not have, ascending.
+std::vector<int64_t> absent_units(const Context& context, const History& history, int64_t tokens,
+                                  UnitStore& store) {
   std::vector<int64_t> absent;
-  for (int64_t u = 0; u < end; ++u)
+  if (!context.layout().representatives) return absent;
+  for (int64_t u = 0; u < history.sealed_at(tokens); ++u)
     if (!store.contains(history.keys()[u])) absent.push_back(u);
   return absent;
+}
+
+// Fills `context` with the last state at or before `limit`, or leaves it at the beginning. Returns
+// the units that are missing for that; the context is not usable then.
+std::vector<int64_t> stand_on(Context& context, const History& history, int64_t limit,
+                              const Passes& passes) {
+  const TakeUp at = find_take_up(history, limit, passes.store);
+  if (at.tokens == 0) return {};
+  auto missing = absent_units(context, history, at.tokens, passes.store);
+  if (missing.empty()) missing = take_up(context, history, at, passes.fingerprint, passes.store);
+  return missing;
+}
+
+std::span<const TokenId> next_block(const Context& context, const History& history) {
+  const auto& ends = history.block_ends();
+  return history.block(std::upper_bound(ends.begin(), ends.end(), context.processed()) -
+                       ends.begin());
+}
+
+}  // namespace
+
+Rebuild::Rebuild(std::vector<int64_t> units) { add(units); }
+
+void Rebuild::add(const std::vector<int64_t>& units) {
+  units_.insert(units_.end(), units.begin(), units.end());
+  std::sort(units_.begin(), units_.end());
+  units_.erase(std::unique(units_.begin(), units_.end()), units_.end());
+}
+
+void Rebuild::step(const History& history, const Passes& passes) {
+  if (done()) return;
+  if (!context_) return begin(history, passes);
+  passes.run(*context_, next_block(*context_, history));
+  const auto rebuilt = std::erase_if(units_, [&](int64_t u) { return u < context_->sealed(); });
+  rebuilt_ += static_cast<int64_t>(rebuilt);
+  // Units close to each other share a run.
+  const int64_t near = history.policy().window / history.policy().unit;
+  if (done() || (rebuilt > 0 && units_.front() - context_->sealed() > near)) context_.reset();
+}
+
+// Stands below the lowest unit; what is missing for that is lower still and comes first, so this
+// ends.
+void Rebuild::begin(const History& history, const Passes& passes) {
+  context_ = passes.make_context();
+  if (failures_ == kAttempts) return;
+  const auto missing = stand_on(*context_, history, units_.front() * history.policy().unit, passes);
+  if (missing.empty()) return;
+  ++failures_;
+  context_.reset();
+  add(missing);
+}
+
+void Return::step(const Passes& passes) {
+  if (rebuild_) {
+    rebuild_->step(history_, passes);
+    done_ = std::min(done_ + history_.policy().block, total_);
+    if (!rebuild_->done()) return;
+    rebuilt_ += rebuild_->rebuilt();
+    rebuild_.reset();
+    return;
+  }
+  if (!context_) return begin(passes);
+  const int64_t before = context_->processed();
+  passes.run(*context_, next_block(*context_, history_));
+  done_ += context_->processed() - before;
+}
+
+void Return::begin(const Passes& passes) {
+  auto context = passes.make_context();
+  if (failures_ < kAttempts) {
+    auto missing = stand_on(*context, history_, history_.tokens(), passes);
+    if (!missing.empty()) {
+      ++failures_;
+      // About what rebuilding takes: the units, and a window behind each run of them.
+      const PolicyConfig& policy = history_.policy();
+      total_ = done_ + policy.window;
+      for (size_t i = 0; i < missing.size(); ++i) {
+        const int64_t gap = i == 0 ? policy.window : (missing[i] - missing[i - 1]) * policy.unit;
+        total_ += std::min<int64_t>(gap, policy.window);
+      }
+      rebuild_ = std::make_unique<Rebuild>(std::move(missing));
+      return;
+    }
+  }
+  total_ = done_ + history_.tokens() - context->processed();
+  context_ = std::move(context);
 }
 
 }  // namespace ringtide::model

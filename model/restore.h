@@ -2,11 +2,14 @@
 //
 // A pass needs, of the past, only what is in reach: the pages not sealed, the sinks, the index and
 // the units it selects. So a context can be taken up at any block's end that is also a page's end,
-// if the pages from there back through the window are stored as units.
+// if the pages from there back through the window are stored as units, and the index entries of all
+// before. Work is done in steps of one block, so that the engine can serve others between them.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "model/context.h"
@@ -15,8 +18,17 @@
 
 namespace ringtide::model {
 
-// The last block end at or before `limit` tokens at which the context can be taken up with what the
-// store has; 0: only from the start. `blocks`: how many blocks end there.
+// What restoring needs of the engine.
+struct Passes {
+  std::function<std::unique_ptr<Context>()> make_context;       // empty, of the history's policy
+  std::function<void(Context&, std::span<const TokenId>)> run;  // one block
+  UnitStore& store;
+  const std::string& fingerprint;
+};
+
+// The last block end at or before `limit` tokens, and before the history's end, at which the
+// context can be taken up with what the store has; 0: only from the start. `blocks`: how many end
+// there.
 struct TakeUp {
   int64_t tokens = 0;
   size_t blocks = 0;
@@ -28,7 +40,47 @@ TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store);
 std::vector<int64_t> take_up(Context& context, const History& history, const TakeUp& at,
                              const std::string& fingerprint, UnitStore& store);
 
-// Of units [0, end): those that the store does not have, ascending.
-std::vector<int64_t> absent_units(const History& history, int64_t end, UnitStore& store);
+// Lost units, sealed and put once more: runs what is needed for them, lowest first.
+class Rebuild {
+ public:
+  explicit Rebuild(std::vector<int64_t> units);  // any order, at least one
+  bool done() const { return units_.empty(); }
+  int64_t rebuilt() const {
+    return rebuilt_;
+  }  // so far; those that turned out to be lost on the way, too
+  // One block's work.
+  void step(const History& history, const Passes& passes);
+
+ private:
+  void add(const std::vector<int64_t>& units);
+  void begin(const History& history, const Passes& passes);
+  std::vector<int64_t> units_;  // still to be rebuilt, ascending
+  std::unique_ptr<Context> context_;
+  int failures_ = 0;
+  int64_t rebuilt_ = 0;
+};
+
+// A context on its way back.
+class Return {
+ public:
+  explicit Return(History history) : history_(std::move(history)) {}
+  // One step. Afterwards done() and total() say how far it is; total may grow when units turn out
+  // to be lost.
+  void step(const Passes& passes);
+  bool finished() const { return context_ && context_->processed() == history_.tokens(); }
+  int64_t done() const { return done_; }        // tokens run
+  int64_t total() const { return total_; }      // tokens that have to be
+  int64_t rebuilt() const { return rebuilt_; }  // units that were lost and are there again
+  std::unique_ptr<Context> take() { return std::move(context_); }
+  const History& history() const { return history_; }
+
+ private:
+  void begin(const Passes& passes);
+  History history_;
+  std::unique_ptr<Rebuild> rebuild_;
+  std::unique_ptr<Context> context_;
+  int failures_ = 0;
+  int64_t done_ = 0, total_ = 0, rebuilt_ = 0;
+};
 
 }  // namespace ringtide::model

@@ -12,9 +12,8 @@ namespace ringtide::model {
 class ExactPolicy : public MemoryPolicy {
  public:
   using MemoryPolicy::MemoryPolicy;
-  void select(const UnitIndex&, int, const float*, int64_t sealed,
-              std::vector<int64_t>& units) const override {
-    units.resize(sealed);
+  void select(const Lookup& lookup, std::vector<int64_t>& units) const override {
+    units.resize(lookup.sealed);
     std::iota(units.begin(), units.end(), 0);
   }
   Residency reside(int64_t) const override { return Residency::Keep; }
@@ -30,8 +29,7 @@ class ExactPolicy : public MemoryPolicy {
 class StreamingPolicy : public MemoryPolicy {
  public:
   using MemoryPolicy::MemoryPolicy;
-  void select(const UnitIndex&, int, const float*, int64_t,
-              std::vector<int64_t>& units) const override {
+  void select(const Lookup&, std::vector<int64_t>& units) const override {
     units.clear();
   }
   Residency reside(int64_t) const override { return Residency::Demote; }

@@ -8,8 +8,8 @@
 namespace ringtide::model {
 namespace {
 
-// Where a file does not say: Llama 3's sequences start with bos, those of other byte-level models do
-// not.
+// Where a file does not say: Llama 3's sequences start with bos, those of other byte-level models
+// do not.
 bool adds_bos_by_default(std::string_view pre) {
   return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
 }

@@ -64,8 +64,7 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
   }
 }
 
-void Transformer::logits(const float* x, int64_t rows, float* logits,
-                         std::vector<float>& scratch) {
+void Transformer::logits(const float* x, int64_t rows, float* logits, std::vector<float>& scratch) {
   const ModelConfig& c = model_.config;
   scratch.resize(rows * c.hidden);
   kernels::rms_norm(x, model_.output_norm, c.norm_eps, rows, c.hidden, scratch.data(), threads_);

@@ -25,8 +25,8 @@ void UnitCache::fetch(std::span<Want> wants, int64_t bytes) {
   for (size_t i = 0; i < wants.size(); ++i) {
     if (wants[i].data) continue;
     Entry& entry = insert({wants[i].key, wants[i].layer}, bytes);
-    reads_.push_back({wants[i].key, wants[i].layer,
-                      std::span(entry.data.get(), static_cast<size_t>(bytes))});
+    reads_.push_back(
+        {wants[i].key, wants[i].layer, std::span(entry.data.get(), static_cast<size_t>(bytes))});
     read_want_.push_back(i);
   }
   if (reads_.empty()) return;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/dot_rows.h"
+#include "kernels/index_scan.h"
 
 namespace ringtide::model {
 
@@ -16,15 +16,12 @@ void UnitIndex::add(const float* representatives) {
   ++units_;
 }
 
-void UnitIndex::scores(int layer, const float* query, std::vector<float>& scores) const {
-  scores.resize(shape_.heads * units_);
+void UnitIndex::scores(int layer, int head, const float* query, float* scores) const {
   const int64_t dim = shape_.head_dim;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const int64_t first = static_cast<int64_t>(g) * kGroup;
-    const int64_t n = std::min(kGroup, units_ - first);
-    for (int h = 0; h < shape_.heads; ++h)
-      kernels::dot_rows(groups_[g].get() + (int64_t{layer} * shape_.heads + h) * kGroup * dim, n,
-                        dim, query + h * dim, scores.data() + h * units_ + first);
+    kernels::dot_rows(groups_[g].get() + (int64_t{layer} * shape_.heads + head) * kGroup * dim,
+                      std::min(kGroup, units_ - first), dim, query, scores + first);
   }
 }
 

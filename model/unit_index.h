@@ -23,8 +23,8 @@ class UnitIndex {
   int64_t size() const { return units_; }
   int64_t bytes() const { return static_cast<int64_t>(groups_.size()) * group_floats() * 4; }
 
-  // scores (heads, size()) of `layer`: inner product of query (heads, head_dim), head by head.
-  void scores(int layer, const float* query, std::vector<float>& scores) const;
+  // scores (size()) of one head of `layer`: inner products with query (head_dim).
+  void scores(int layer, int head, const float* query, float* scores) const;
   const kernels::HeadShape& shape() const { return shape_; }
 
  private:

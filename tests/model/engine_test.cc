@@ -257,7 +257,7 @@ struct RestoreTest : EngineTest {
       const int64_t before = replay.done;
       replay = engine.replay(1);
       EXPECT_LE(replay.done - before, p.block);
-    } while (!replay.finished());
+    } while (!replay.finished);
     return replay.total;
   }
   void restore_and_compare(const PolicyConfig& p, const Runner& r, const std::vector<float>& want,
@@ -296,6 +296,39 @@ TEST_F(RestoreTest, GoesOnBitForBitWhateverTheStoreHasLost) {
     engine->close(1);
     units.clear();
   }
+}
+
+TEST_F(RestoreTest, EndsThoughNothingRebuiltIsKept) {
+  for (PolicyKind kind : {PolicyKind::Exact, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(kind);
+    units.refuses = false;
+    Runner r = lived(p);
+    const auto want = r.logits();
+    const int64_t sealed = engine->stats(1).units;
+    for (int64_t lost : {int64_t{2}, int64_t{3}, sealed / 2}) units.lose(lost);
+    units.refuses = true;
+    restore_and_compare(p, r, want, "a store that keeps nothing new");
+    engine->close(1);
+    units.clear();
+  }
+}
+
+TEST_F(RestoreTest, CountsWhatItRebuilt) {
+  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  Runner r = lived(p);
+  const auto want = r.logits();
+  units.corrupt(2);
+  units.lose(9);
+  restore_and_compare(p, r, want, "two units");
+  EXPECT_EQ(engine->stats(1).units_recomputed, 2);
+}
+
+TEST_F(RestoreTest, TheSmallestWindowThereIs) {
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.window = p.unit = p.block = p.sinks = p.representatives = 1;
+  Runner r = lived(p);
+  const auto want = r.logits();
+  restore_and_compare(p, r, want, "window of one token");
 }
 
 TEST_F(RestoreTest, UsesStoredUnitsRatherThanRunningAgain) {
@@ -367,8 +400,13 @@ TEST_F(EngineTest, RefusesWhatDoesNotFit) {
   auto e = model::make_cpu_engine(m.model, options, units);
   PolicyConfig p = small_policy(PolicyKind::InfLlm);
   p.window = 4096;
-  EXPECT_THROW(e->open(1, p), model::OutOfBudget);
+  EXPECT_THROW(e->open(1, p), model::ModelError);  // not even alone
   EXPECT_FALSE(e->has(1));
+  p.window = 1024;
+  e->open(1, p);
+  EXPECT_THROW(e->open(2, p), model::OutOfBudget);  // not beside the other
+  e->close(1);
+  e->open(2, p);
   p.window = 33;
   EXPECT_THROW(e->open(1, p), model::ModelError);
 }

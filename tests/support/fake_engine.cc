@@ -49,8 +49,9 @@ class FakeEngine : public model::Engine {
     const int32_t length = past.lengths.at(past.blocks++);
     run(id, {from, from + length});
     past.done += length;
-    const Replay replay{past.done, static_cast<int64_t>(past.tokens.size())};
-    if (replay.finished()) pasts_.erase(id);
+    const auto total = static_cast<int64_t>(past.tokens.size());
+    const Replay replay{past.done, total, past.done == total};
+    if (replay.finished) pasts_.erase(id);
     return replay;
   }
 

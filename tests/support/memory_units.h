@@ -17,6 +17,7 @@ class MemoryUnits : public model::UnitStore {
   void put(uint64_t, model::SealedUnit unit) override {
     std::lock_guard lock(mutex_);
     ++puts;
+    if (refuses) return;
     auto& parts = units_[unit.key];
     parts.clear();
     for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
@@ -62,6 +63,7 @@ class MemoryUnits : public model::UnitStore {
     units_.clear();
   }
   int64_t puts = 0, part_reads = 0;
+  bool refuses = false;  // what is put is lost at once, as on a full disk
 
  private:
   std::mutex mutex_;
