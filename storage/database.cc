@@ -60,6 +60,11 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, Databa
   return database;
 }
 
+Database::~Database() {
+  if (!read_only() && failure_.ok() && open_)
+    static_cast<void>(open_->db->Flush(rocksdb::FlushOptions(), open_->families));
+}
+
 Result<std::shared_ptr<OpenDatabase>> Database::open_files(bool read_only) const {
   const auto opened = std::make_shared<OpenDatabase>();
   rocksdb::DB* db = nullptr;

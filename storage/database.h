@@ -40,6 +40,8 @@ struct OpenDatabase {
 class Database {
  public:
   static Result<std::unique_ptr<Database>> open(const std::string& path, DatabaseOptions options);
+  // Closed in order, its rows are all in checksummed files and the log is empty.
+  ~Database();
 
   // To be kept while anything of it is used, and no longer: as long as anyone has one, a database
   // that failed stays as it is.

@@ -17,6 +17,9 @@ DatabaseOptions database_options(const StoreOptions& options) {
   made.create = options.create;
   made.read_only = options.read_only;
   made.db.max_background_jobs = 2;
+  made.db.wal_recovery_mode = options.accept_loss
+                                  ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
+                                  : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   made.db.max_open_files = 256;
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(kCacheBytes);
@@ -40,6 +43,11 @@ Status damaged(const std::string& what) {
 Result<std::unique_ptr<SessionLog>> SessionLog::open(const std::string& path,
                                                      const StoreOptions& options) {
   auto db = Database::open(path, database_options(options));
+  if (db.status().code() == Code::Corrupt)
+    return Status(Code::Corrupt, db.status().message() +
+                                     ": text that was acknowledged after the damage cannot be read."
+                                     " Copy the folder, then open it with --accept-loss to keep"
+                                     " what comes before");
   if (!db.ok()) return db.status();
   std::unique_ptr<SessionLog> log(new SessionLog(std::move(db.value())));
   if (Status status = log->check_format(); !status.ok()) return status;

@@ -73,6 +73,9 @@ struct StoreOptions {
   // Units belong to a model and layout: units under another fingerprint are never returned.
   std::string fingerprint;
   int read_threads = 2;
+  // A session log that is damaged anywhere but at its very end, where a power cut may leave half a
+  // write, is refused as Corrupt; with this it is opened as far as it can be read.
+  bool accept_loss = false;
 };
 
 class Store {

@@ -1,6 +1,9 @@
 // Rows changed behind the store's back: flipped, cut, swapped, deleted.
 #include <rocksdb/write_batch.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "storage/keys.h"
 #include "storage/rows.h"
 #include "tests/storage/temp_store.h"
@@ -270,6 +273,68 @@ TEST_F(DamageTest, LostUnitsAreAbsentAndSessionsGoOn) {
   EXPECT_EQ(replayed(id).size(), 1u);
   ASSERT_TRUE(put(unit).ok());
   EXPECT_TRUE(reads_back(unit));
+}
+
+// A copy of the store as a crash would leave it: the session log is in the database's log only.
+class CrashedLogTest : public StoreTest {
+ protected:
+  void SetUp() override {
+    StoreTest::SetUp();
+    const auto made = store().create("a", Opened{});
+    ASSERT_TRUE(made.ok());
+    id_ = made.value().id;
+    for (uint64_t i = 1; i <= 20; ++i) {
+      const LogWrite write{id_, i, Appended{.text = std::string(200, 'x'), .tokens = {}}};
+      ASSERT_TRUE(store().append({&write, 1}).ok());
+    }
+    std::filesystem::copy(path(), copy_.path(), std::filesystem::copy_options::recursive);
+    for (const auto& entry : std::filesystem::directory_iterator(copy_.path() + "/sessions"))
+      if (entry.path().extension() == ".log" && entry.file_size() > 2000) log_ = entry.path();
+    ASSERT_FALSE(log_.empty());
+  }
+  Result<std::unique_ptr<Store>> open_copy(bool accept_loss) {
+    StoreOptions options = default_options();
+    options.accept_loss = accept_loss;
+    return Store::open(copy_.path(), options);
+  }
+  size_t records(Store& store) {
+    size_t n = 0;
+    EXPECT_TRUE(store.replay(id_, [&](uint64_t, LogRecord&&) { return ++n, true; }).ok());
+    return n;
+  }
+
+  TempDirectory copy_;
+  std::filesystem::path log_;
+  SessionId id_ = 0;
+};
+
+TEST_F(CrashedLogTest, DamageInTheMiddleIsRefusedAndLostOnlyOnRequest) {
+  std::fstream file(log_, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(log_) / 2));
+  file.put('!');
+  file.close();
+  auto refused = open_copy(false);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().code(), Code::Corrupt);
+  EXPECT_NE(refused.status().message().find("--accept-loss"), std::string::npos);
+  auto opened = open_copy(true);
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const size_t kept = records(*opened.value());
+  EXPECT_GT(kept, 5u);
+  EXPECT_LT(kept, 21u);
+}
+
+TEST_F(CrashedLogTest, HalfAWriteAtTheEndIsNotDamage) {
+  std::filesystem::resize_file(log_, std::filesystem::file_size(log_) - 100);
+  auto opened = open_copy(false);
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  EXPECT_EQ(records(*opened.value()), 20u);
+}
+
+TEST_F(CrashedLogTest, ClosedInOrderNothingIsInTheLog) {
+  close();
+  for (const auto& entry : std::filesystem::directory_iterator(path() + "/sessions"))
+    if (entry.path().extension() == ".log") EXPECT_EQ(entry.file_size(), 0u);
 }
 
 }  // namespace
