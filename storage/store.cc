@@ -1,5 +1,6 @@
 #include "storage/store.h"
 
+#include <ctime>
 #include <filesystem>
 #include <system_error>
 
@@ -12,8 +13,9 @@ namespace {
 // Two databases, so that units, which may fill a disk or stall, never delay or stop the log.
 class RocksStore final : public Store {
  public:
-  RocksStore(std::unique_ptr<SessionLog> log, std::unique_ptr<UnitStore> units)
-      : log_(std::move(log)), units_(std::move(units)) {}
+  RocksStore(std::unique_ptr<SessionLog> log, std::unique_ptr<UnitStore> units,
+             std::string set_aside)
+      : log_(std::move(log)), units_(std::move(units)), set_aside_(std::move(set_aside)) {}
 
   Result<SessionEntry> create(const std::string& name, const Opened& opened) override {
     return log_->create(name, opened);
@@ -56,6 +58,7 @@ class RocksStore final : public Store {
   StoreStats stats() override {
     StoreStats stats{.sessions = log_->sessions(), .syncs = log_->syncs()};
     units_->stats(stats);
+    stats.set_aside = set_aside_;
     return stats;
   }
 
@@ -67,6 +70,7 @@ class RocksStore final : public Store {
 
   const std::unique_ptr<SessionLog> log_;
   const std::unique_ptr<UnitStore> units_;
+  const std::string set_aside_;
 };
 
 Status make_directory(const std::string& path) {
@@ -94,8 +98,17 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path, const StoreO
   auto log = SessionLog::open(root / "sessions", options);
   if (!log.ok()) return log.status();
   auto units = UnitStore::open(root / "units", options);
+  std::string set_aside;
+  if (units.status().code() == Code::Corrupt && !options.read_only) {
+    // Units follow from the log: a damaged database of them is kept for a look, and begun anew.
+    set_aside = (root / ("units.damaged-" + std::to_string(std::time(nullptr)))).string();
+    std::error_code error;
+    std::filesystem::rename(root / "units", set_aside, error);
+    if (!error) units = UnitStore::open(root / "units", options);
+  }
   if (!units.ok()) return units.status();
-  auto store = std::make_unique<RocksStore>(std::move(log.value()), std::move(units.value()));
+  auto store = std::make_unique<RocksStore>(std::move(log.value()), std::move(units.value()),
+                                            std::move(set_aside));
   if (!options.read_only)
     if (Status status = store->finish_removals(); !status.ok()) return status;
   return std::unique_ptr<Store>(std::move(store));

@@ -65,6 +65,8 @@ struct StoreStats {
   int64_t unit_bytes = 0;
   int64_t corrupt_parts = 0;  // since open
   int64_t syncs = 0;          // since open
+  // Where the open moved a database of units too damaged to be read; empty: nowhere.
+  std::string set_aside;
 };
 
 struct StoreOptions {

@@ -275,6 +275,26 @@ TEST_F(DamageTest, LostUnitsAreAbsentAndSessionsGoOn) {
   EXPECT_TRUE(reads_back(unit));
 }
 
+TEST_F(DamageTest, AnUnreadableDatabaseOfUnitsIsSetAside) {
+  const SessionId id = create("a");
+  const TestUnit unit = make_unit(id, 0);
+  ASSERT_TRUE(put(unit).ok());
+  close();
+  for (const auto& entry : std::filesystem::directory_iterator(path() + "/units")) {
+    if (!entry.path().filename().string().starts_with("MANIFEST")) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file << std::string(64, '!');
+  }
+  open();
+  EXPECT_TRUE(std::filesystem::exists(store().stats().set_aside));
+  EXPECT_TRUE(store().find(id).ok());
+  EXPECT_FALSE(store().contains(unit.key));
+  ASSERT_TRUE(put(unit).ok());
+  EXPECT_TRUE(reads_back(unit));
+  open();
+  EXPECT_EQ(store().stats().set_aside, "");
+}
+
 // A copy of the store as a crash would leave it: the session log is in the database's log only.
 class CrashedLogTest : public StoreTest {
  protected:
