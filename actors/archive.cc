@@ -3,20 +3,34 @@
 #include <spdlog/spdlog.h>
 
 #include <caf/all.hpp>
+#include <exception>
 #include <utility>
 
 #include "actors/summary.h"
 
 namespace ringtide::actors {
 
-template <class F>
-void ArchiveState::aside(F work) {
-  const auto run = [work = std::move(work)](caf::event_based_actor*) { work(); };
-  if (detached) {
-    self->spawn<caf::detached>(run);
-  } else {
-    self->spawn(run);
-  }
+namespace {
+
+// Reads whole logs: of one request after another, however many are made.
+SummariserActor::behavior_type summariser(SummariserActor::pointer, storage::Store* store) {
+  return {[store](const Summarise& m) {
+    try {
+      auto summaries = summarise(*store, m.name, m.id, m.live);
+      if (!summaries.ok()) return m.reply.fail(to_outcome(summaries.status()));
+      m.reply({}, std::move(summaries.value()));
+    } catch (const std::exception& error) {
+      m.reply.fail({protocol::Code::Internal, error.what(), 0});
+    }
+  }};
+}
+
+}  // namespace
+
+template <class... Args>
+auto ArchiveState::spawn_beside(Args&&... args) {
+  return detached ? self->spawn<caf::linked + caf::detached>(std::forward<Args>(args)...)
+                  : self->spawn<caf::linked>(std::forward<Args>(args)...);
 }
 
 // -- logs ----
@@ -66,27 +80,17 @@ void ArchiveState::load(const Load& m) {
   // read.
   commit();
   failed.erase(m.id);
-  aside([store = store, m] {
+  // Takes as long as the log is: on a thread of its own.
+  const auto read = [store = store, m](caf::event_based_actor*) {
     auto log = std::make_shared<SessionLog>();
     storage::Status status = read_log(*store, m.id, *log);
     caf::anon_send(m.to, Loaded{m.incarnation, std::move(status), std::move(log)});
-  });
-}
-
-// -- units ----
-
-void ArchiveState::units_wait() {
-  if (shelf->write_batch()) self->send(self, UnitsWait{});
-}
-
-void ArchiveState::flush(const Flush& m) {
-  commit();
-  while (shelf->write_batch()) {
+  };
+  if (detached) {
+    self->spawn<caf::detached>(read);
+  } else {
+    self->spawn(read);
   }
-  if (const auto status = store->flush(); !status.ok()) {
-    spdlog::error("units may be made again after the next start: {}", status.message());
-  }
-  m.done();
 }
 
 // -- sessions ----
@@ -108,21 +112,13 @@ void ArchiveState::create(Create& m) {
 
 void ArchiveState::remove(const Remove& m) {
   const auto found = m.call.id ? store->find(m.call.id) : store->find(m.call.name);
-  if (!found.ok()) return m.call.reply(to_outcome(found.status()));
-  shelf->forget(found.value().id);
-  failed.erase(found.value().id);
-  m.call.reply(to_outcome(store->remove(found.value().id)));
+  if (found.ok()) failed.erase(found.value().id);
+  self->send(keeper, m);
 }
 
-void ArchiveState::summarise(const Summarise& m) {
-  aside([store = store, m] {
-    auto summaries = actors::summarise(*store, m.name, m.id, m.live);
-    if (summaries.ok()) {
-      m.reply({}, std::move(summaries.value()));
-    } else {
-      m.reply.fail(to_outcome(summaries.status()));
-    }
-  });
+void ArchiveState::flush(const Flush& m) {
+  commit();
+  self->send(keeper, m);
 }
 
 void ArchiveState::report(ServerCall& m) {
@@ -136,17 +132,18 @@ ArchiveActor::behavior_type archive(ArchiveActor::stateful_pointer<ArchiveState>
                                     storage::Store* store, UnitShelf* shelf, bool detached) {
   ArchiveState* state = &self->state;
   state->store = store;
-  state->shelf = shelf;
   state->detached = detached;
+  state->keeper = state->spawn_beside(actors::keeper, store, shelf);
+  state->summariser = state->spawn_beside(summariser, store);
   return {
       [state](Write& m) { state->write(m); },
       [state](const Commit&) { state->commit(); },
-      [state](const UnitsWait&) { state->units_wait(); },
+      [state](const UnitsWait& m) { state->self->send(state->keeper, m); },
       [state](const Load& m) { state->load(m); },
       [state](Find& m) { state->find(m); },
       [state](Create& m) { state->create(m); },
       [state](const Remove& m) { state->remove(m); },
-      [state](const Summarise& m) { state->summarise(m); },
+      [state](const Summarise& m) { state->self->send(state->summariser, m); },
       [state](ServerCall& m) { state->report(m); },
       [state](const Flush& m) { state->flush(m); },
   };

@@ -1,4 +1,5 @@
-// The archive: everything that writes to the store, and what is too slow to read in passing.
+// The archive: the sessions' logs. What else goes to the store it passes on to actors beside it,
+// which it starts and whose failure is its own, so that no acknowledgement waits for them.
 //
 // Group commit: log writes gather in the mailbox while one append is under way, the next append
 // takes all of them with one sync, then each is answered. A failed write refuses what its session
@@ -9,22 +10,23 @@
 #include <memory>
 #include <vector>
 
+#include "actors/keeper.h"
 #include "actors/messages.h"
 #include "actors/unit_shelf.h"
 
 namespace ringtide::actors {
+
+using SummariserActor = caf::typed_actor<caf::reacts_to<Summarise>>;
 
 struct ArchiveState {
   explicit ArchiveState(ArchiveActor::pointer self) : self(self) {}
 
   void write(Write& m);
   void commit();
-  void units_wait();
   void load(const Load& m);
   void find(Find& m);
   void create(Create& m);
   void remove(const Remove& m);
-  void summarise(const Summarise& m);
   void report(ServerCall& m);
   void flush(const Flush& m);
 
@@ -33,20 +35,21 @@ struct ArchiveState {
     storage::Status status;
   };
   void answer(const Write& m, const storage::Status& status);
-  // Runs `work`, which may take long, on a thread of its own.
-  template <class F>
-  void aside(F work);
+  template <class... Args>
+  auto spawn_beside(Args&&... args);
 
   ArchiveActor::pointer self;
   static inline const char* name = "archive";
   storage::Store* store = nullptr;
-  UnitShelf* shelf = nullptr;
+  KeeperActor keeper;
+  SummariserActor summariser;
   bool detached = true;
   std::vector<Write> waiting;
   std::map<SessionId, Failure> failed;  // until the session has loaded its log again
 };
 
-// `store` and `shelf` outlive the actor system. `detached`: long reads get threads of their own.
+// `store` and `shelf` outlive the actor system. `detached`: what takes long has threads of
+// its own.
 ArchiveActor::behavior_type archive(ArchiveActor::stateful_pointer<ArchiveState> self,
                                     storage::Store* store, UnitShelf* shelf, bool detached);
 

@@ -40,13 +40,16 @@ void Batching::pause_row(uint64_t session, Pause pause) {
   if (pause == Pause::Long) ask_again();
 }
 
-void Batching::stop_row(uint64_t session) {
+void Batching::stop_row(uint64_t session, uint64_t row) {
   const auto it = seats_.find(session);
-  if (it == seats_.end()) return tell(Event::Kind::RowStopped, session);
-  it->second.row = 0;
-  it->second.stopping = true;
-  erase(rows_, session);
+  if (it == seats_.end()) return tell(Event::Kind::RowStopped, session, row);
+  if (it->second.row == row) {
+    it->second.row = 0;
+    erase(rows_, session);
+  }
+  it->second.stopping = row;
   settle_stop(session, it->second);
+  ask_again();
 }
 
 void Batching::leave(uint64_t session) {
@@ -114,6 +117,7 @@ Plan Batching::give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t ste
     for (const uint64_t session : plan.sessions) {
       ++seats_.at(session).planned;
       seats_.at(session).used = plan.number;
+      seats_.at(session).worked = kind != Plan::Kind::Enter;
     }
   }
   given_.push_back(plan);
@@ -162,15 +166,17 @@ void Batching::lost() {
   leaving_.clear();
   heavy_.clear();
   rows_.clear();
-  refused_.clear();
+  // Who was refused in this engine asks the next one.
+  const std::vector<uint64_t> refused = std::exchange(refused_, {});
   for (auto& [session, seat] : seats_) {
-    const bool stopping = seat.stopping;
+    const uint64_t stopping = seat.stopping;
     const bool given_up = seat.strikes >= limits_.strikes;
     const bool had_place = seat.place != Place::None;
     seat = Seat{.strikes = given_up ? 0 : seat.strikes};
     if (had_place) tell(given_up ? Event::Kind::GivenUp : Event::Kind::EngineLost, session);
-    if (stopping) tell(Event::Kind::RowStopped, session);
+    if (stopping) tell(Event::Kind::RowStopped, session, stopping);
   }
+  for (const uint64_t session : refused) tell(Event::Kind::EngineLost, session);
 }
 
 std::vector<Batching::Event> Batching::take_events() { return std::exchange(events_, {}); }
@@ -190,8 +196,21 @@ void Batching::make_room(uint64_t session) {
     burst_next_ = false;
     return;
   }
+  if (alone(session)) return tell(Event::Kind::TooLarge, session);
   refused_.push_back(session);
   tell(Event::Kind::Refused, session);
+}
+
+// Nobody else has a place, has had one until now, or is about to.
+bool Batching::alone(uint64_t session) const {
+  if (!leaving_.empty()) return false;
+  const bool others_leave = std::any_of(given_.begin(), given_.end(), [](const Plan& plan) {
+    return plan.kind == Plan::Kind::Leave;
+  });
+  return !others_leave && std::none_of(seats_.begin(), seats_.end(), [&](const auto& each) {
+    return each.first != session &&
+           (each.second.place == Place::Present || each.second.place == Place::Entering);
+  });
 }
 
 void Batching::ask_again() {
@@ -219,8 +238,7 @@ std::optional<uint64_t> Batching::victim() const {
 
 void Batching::settle_stop(uint64_t session, Seat& seat) {
   if (!seat.stopping || seat.planned > 0) return;
-  seat.stopping = false;
-  tell(Event::Kind::RowStopped, session);
+  tell(Event::Kind::RowStopped, session, std::exchange(seat.stopping, 0));
 }
 
 void Batching::forget_work(uint64_t session) {

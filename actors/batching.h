@@ -41,10 +41,12 @@ class Batching {
       Evicted,     // its place went to another
       EngineLost,  // the worker died: everything in the engine is gone
       GivenUp,     // and it died of this session's work, repeatedly
+      TooLarge,    // no room, and nobody else was there: it is not asked again
       RowStopped,  // stop_row() holds: no plan still runs the row
     };
     Kind kind;
     uint64_t session;
+    uint64_t row = 0;  // of RowStopped
   };
 
   Batching() : Batching(Limits{}) {}
@@ -56,13 +58,14 @@ class Batching {
   void start_row(uint64_t session, uint64_t row);  // REQUIRES: present()
   enum class Pause : uint8_t { No, Brief, Long };  // a row that pauses long may lose its place
   void pause_row(uint64_t session, Pause pause);
-  void stop_row(uint64_t session);  // answered by RowStopped, perhaps at once
-  void leave(uint64_t session);     // for good; pending work is dropped
+  void stop_row(uint64_t session, uint64_t row);  // answered by RowStopped, perhaps at once
+  void leave(uint64_t session);                   // for good; pending work is dropped
   bool present(uint64_t session) const;
 
   // -- worker ----
   std::optional<Plan> next();
-  // Of Enter; every other plan is Ok. More: the session is not there yet, and enters on at its turn.
+  // Of Enter; every other plan is Ok. More: the session is not there yet, and enters on at its
+  // turn.
   enum class Outcome : uint8_t { Ok, More, NoRoom, Failed };
   struct EndedRow {
     uint64_t session, row;
@@ -81,9 +84,10 @@ class Batching {
     int32_t strikes = 0;
     uint64_t row = 0;  // 0: none
     Pause pause = Pause::No;
-    bool stopping = false;
-    uint64_t used = 0;  // number of the plan that used it last
-    bool idle() const { return place == Place::Present && !blocks && !planned && !row; }
+    uint64_t stopping = 0;  // a row that is being stopped; 0: none
+    uint64_t used = 0;      // number of the plan that used it last
+    bool worked = false;    // a plan has used its place: until then it did not enter in vain
+    bool idle() const { return place == Place::Present && worked && !blocks && !planned && !row; }
   };
 
   std::optional<Plan> next_heavy();
@@ -94,7 +98,10 @@ class Batching {
   void settle_stop(uint64_t session, Seat& seat);
   void forget_work(uint64_t session);
   std::optional<uint64_t> victim() const;
-  void tell(Event::Kind kind, uint64_t session) { events_.push_back({kind, session}); }
+  bool alone(uint64_t session) const;
+  void tell(Event::Kind kind, uint64_t session, uint64_t row = 0) {
+    events_.push_back({kind, session, row});
+  }
 
   Limits limits_;
   std::map<uint64_t, Seat> seats_;

@@ -176,7 +176,9 @@ void GatewayState::session_down(const caf::down_msg& m) {
 
 void GatewayState::detach(const Detach& m) {
   const auto it = sessions.find(m.id);
-  if (it == sessions.end() || --it->second.holds > 0) return;
+  // The hold may be one on an earlier actor of the session, which failed.
+  if (it == sessions.end() || it->second.session != m.session) return;
+  if (--it->second.holds > 0) return;
   it->second.unheld_since = ++calls;
   self->send(it->second.session, Detached{});
 }

@@ -31,7 +31,7 @@ class Handle : public protocol::SessionHandle {
  public:
   Handle(SessionId id, SessionActor session, GatewayActor gateway)
       : id_(id), session_(std::move(session)), gateway_(std::move(gateway)) {}
-  ~Handle() override { caf::anon_send(gateway_, Detach{id_}); }
+  ~Handle() override { caf::anon_send(gateway_, Detach{id_, session_}); }
 
   void append(std::string text, std::optional<uint64_t> offset,
               std::function<void(Outcome)> accepted, protocol::Reply<uint64_t> durable) override {

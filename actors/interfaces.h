@@ -94,7 +94,7 @@ using SchedulerActor = caf::typed_actor<
 // Owns the engine, on its own thread.
 using WorkerActor = caf::typed_actor<caf::reacts_to<WorkOrder>>;  // runs one plan
 
-// Owns writing to the store, on its own thread.
+// Owns the logs, on its own thread, and those who do the rest of the store's work.
 using ArchiveActor =
     caf::typed_actor<caf::reacts_to<Write>,       // a record to make durable; answered by Written
                      caf::reacts_to<Commit>,      // to itself: write what has gathered

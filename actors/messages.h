@@ -55,6 +55,7 @@ struct ServerCall {  // each actor on its way fills in what it knows; the last o
 };
 struct Detach {
   SessionId id = 0;
+  SessionActor session;  // that was held
 };
 
 // -- clients to session ----
@@ -210,7 +211,7 @@ struct Stepped {
   model::ContextStats stats;
 };
 struct RowStopped {
-  uint64_t epoch = 0;
+  uint64_t epoch = 0, row = 0;
 };
 struct Left {
   enum class Why : uint8_t { Evicted, EngineLost, GivenUp };

@@ -6,29 +6,36 @@
 #include <utility>
 
 namespace ringtide::actors {
+namespace {
+
+const protocol::Outcome kTooLarge{
+    protocol::Code::Overloaded,
+    "the session does not fit into memory, even alone: give the server a larger RAM budget", 0};
+
+}  // namespace
 
 // -- sessions ----
 
 void SchedulerState::enter(Enter& m) {
   const SessionId id = m.id;
   drop(id);
-  self->monitor(m.from);
+  if (sessions.insert_or_assign(m.from.address(), id).second) self->monitor(m.from);
   clients.insert_or_assign(id, Client{std::move(m), {}, {}});
   batching.enter(id);
   pump();
 }
 
 void SchedulerState::hand_block(HandBlock& m) {
-  Client* client = find(m.id, m.epoch);
-  if (!client || !batching.present(m.id)) return;
+  Client* client = find_present(m.id, m.epoch);
+  if (!client) return;
   client->blocks.push_back(std::move(m.tokens));
   batching.block(m.id);
   pump();
 }
 
 void SchedulerState::start_row(StartRow& m) {
-  Client* client = find(m.id, m.epoch);
-  if (!client || !batching.present(m.id)) return;
+  Client* client = find_present(m.id, m.epoch);
+  if (!client) return;
   const SessionId id = m.id;
   const uint64_t row = m.row;
   client->row = std::move(m);
@@ -45,8 +52,8 @@ void SchedulerState::pause_row(const PauseRow& m) {
 void SchedulerState::stop_row(const StopRow& m) {
   Client* client = find(m.id, m.epoch);
   if (!client) return;
-  client->row.reset();
-  batching.stop_row(m.id);
+  if (client->row && client->row->row == m.row) client->row.reset();
+  batching.stop_row(m.id, m.row);
   pump();
 }
 
@@ -57,10 +64,16 @@ void SchedulerState::leave(const Leave& m) {
 }
 
 void SchedulerState::session_down(const caf::actor_addr& session) {
-  for (auto it = clients.begin(); it != clients.end();) {
-    const auto here = it++;
-    if (here->second.request.from.address() == session) drop(here->first);
-  }
+  const auto it = sessions.find(session);
+  if (it == sessions.end()) return;
+  const SessionId id = it->second;
+  sessions.erase(it);
+  const auto client = clients.find(id);
+  if (client == clients.end()) {
+    batching.leave(id);
+  } else if (client->second.request.from.address() == session) {
+    drop(id);
+  }  // else another actor has opened the session again
   pump();
 }
 
@@ -69,29 +82,35 @@ SchedulerState::Client* SchedulerState::find(SessionId id, uint64_t epoch) {
   return it != clients.end() && it->second.request.epoch == epoch ? &it->second : nullptr;
 }
 
+// Of a session that works: if it has lost its place without hearing of it, it hears now.
+SchedulerState::Client* SchedulerState::find_present(SessionId id, uint64_t epoch) {
+  Client* client = find(id, epoch);
+  if (!client || batching.present(id)) return client;
+  const SessionActor session = client->request.from;
+  drop(id);
+  self->send(session, Left{epoch, Left::Why::Evicted});
+  return nullptr;
+}
+
 void SchedulerState::drop(SessionId id) {
-  const auto it = clients.find(id);
-  if (it == clients.end()) return;
-  self->demonitor(it->second.request.from.address());
-  clients.erase(it);
-  batching.leave(id);
+  if (clients.erase(id)) batching.leave(id);
 }
 
 // -- worker ----
 
 void SchedulerState::done(PlanDone& m) {
   stats = m.stats;
-  const auto entered = entering.find(m.plan);
   batching.done(m.plan, m.result, m.ended);
-  if (entered != entering.end()) {
-    const auto client = clients.find(entered->second);
-    const bool settled =
-        m.result == Batching::Outcome::Ok || m.result == Batching::Outcome::Failed;
-    if (client != clients.end() && settled) {
-      const Enter& request = client->second.request;
+  if (const auto asked = entering.extract(m.plan)) {
+    // The session may have left meanwhile, and asked again.
+    Client* client = find(asked.mapped().id, asked.mapped().epoch);
+    const bool settled = m.result == Batching::Outcome::Ok || m.result == Batching::Outcome::Failed;
+    if (client && settled) {
+      Enter& request = client->request;
+      request.tokens.reset();  // the next place comes with its own
+      request.lengths.reset();
       self->send(request.from, Entered{request.epoch, std::move(m.outcome), m.entered});
     }
-    entering.erase(entered);
   }
   pump();
 }
@@ -118,7 +137,7 @@ void SchedulerState::order(const Plan& plan) {
     switch (plan.kind) {
       case Plan::Kind::Enter:
         order.enter = client.request;
-        entering[plan.number] = id;
+        entering[plan.number] = {id, client.request.epoch};
         break;
       case Plan::Kind::Block:
         order.tokens = std::move(client.blocks.front());
@@ -140,7 +159,6 @@ void SchedulerState::tell(const Batching::Event& event) {
   const SessionActor session = it->second.request.from;
   const uint64_t epoch = it->second.request.epoch;
   const auto gone = [&](Left::Why why) {
-    self->demonitor(session.address());
     clients.erase(it);
     self->send(session, Left{epoch, why});
   };
@@ -148,13 +166,16 @@ void SchedulerState::tell(const Batching::Event& event) {
     case Batching::Event::Kind::Refused:
       return self->send(session, Refused{epoch});
     case Batching::Event::Kind::RowStopped:
-      return self->send(session, RowStopped{epoch});
+      return self->send(session, RowStopped{epoch, event.row});
     case Batching::Event::Kind::Evicted:
       return gone(Left::Why::Evicted);
     case Batching::Event::Kind::EngineLost:
       return gone(Left::Why::EngineLost);
     case Batching::Event::Kind::GivenUp:
       return gone(Left::Why::GivenUp);
+    case Batching::Event::Kind::TooLarge:
+      clients.erase(it);
+      return self->send(session, Entered{epoch, kTooLarge, {}});
   }
 }
 

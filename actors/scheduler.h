@@ -31,7 +31,13 @@ struct SchedulerState {
     std::deque<std::vector<model::TokenId>> blocks;
     std::optional<StartRow> row;  // not told to the worker yet
   };
+  // A place that was asked for.
+  struct Asked {
+    SessionId id;
+    uint64_t epoch;
+  };
   Client* find(SessionId id, uint64_t epoch);
+  Client* find_present(SessionId id, uint64_t epoch);
   void drop(SessionId id);
   void pump();
   void order(const Plan& plan);
@@ -41,8 +47,9 @@ struct SchedulerState {
   static inline const char* name = "scheduler";
   Batching batching;
   std::map<SessionId, Client> clients;
-  std::map<uint64_t, SessionId> entering;  // Enter plans given: whose
-  WorkerActor worker;                      // null: none now
+  std::map<caf::actor_addr, SessionId> sessions;  // that ever asked, while they live
+  std::map<uint64_t, Asked> entering;             // by Enter plans given
+  WorkerActor worker;                             // null: none now
   model::EngineStats stats;
 };
 

@@ -133,6 +133,7 @@ struct SessionState {
   size_t ran_blocks = 0;  // that the place has, or would be given on entering
   int64_t ran_tokens = 0;
   size_t handed = 0;     // blocks the scheduler has
+  bool worked = false;   // something has run in this place
   bool no_room = false;  // asked, and waits for somebody to leave
   bool halted = false;   // the engine failed on it: only a new call tries again
   EnterProgress restoring;

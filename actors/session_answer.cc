@@ -53,6 +53,7 @@ void SessionState::start_row() {
 
 void SessionState::stepped(const Stepped& m) {
   if (m.epoch != epoch || !answer || m.row != answer->row || answer->finish) return;
+  worked = true;
   if (m.ran) {
     ++ran_tokens;
     ++ran_blocks;
@@ -148,7 +149,8 @@ void SessionState::stop_answer() {
 }
 
 void SessionState::row_stopped(const RowStopped& m) {
-  if (m.epoch == epoch && answer && answer->stopping) end_answer(FinishReason::Cancelled);
+  if (m.epoch != epoch || !answer || m.row != answer->row) return;
+  if (answer->stopping) end_answer(FinishReason::Cancelled);
 }
 
 void SessionState::end_answer(FinishReason reason) {

@@ -26,7 +26,12 @@ void SessionState::pump() {
   backlog.ran(ran_tokens, log.runnable());
   release_accepted();
   const bool wants_begin = answer && !answer->began_sent && !answer->finish;
-  if (!wants_begin && !wants_blocks() && !wants_row()) return;
+  if (!wants_begin && !wants_blocks() && !wants_row()) {
+    // A place is given up for others once it has been used; one asked for in vain would stay.
+    const bool waits = !writes.empty() || (answer && answer->row_runs);
+    if (place == PlaceState::Present && !worked && !waits) leave();
+    return;
+  }
   switch (place) {
     case PlaceState::None:
       return enter();
@@ -98,11 +103,14 @@ void SessionState::refuse_answer() {
 }
 
 void SessionState::progress(const EnterProgress& m) {
-  if (m.epoch == epoch) restoring = m;
+  if (m.epoch != epoch) return;
+  restoring = m;
+  no_room = false;
 }
 
 void SessionState::ran(const Ran& m) {
   if (m.epoch != epoch) return;
+  worked = true;
   ran_tokens += log.blocks()[ran_blocks];
   ++ran_blocks;
   --handed;
@@ -133,6 +141,7 @@ void SessionState::forget_place() {
   place = PlaceState::None;
   ++epoch;
   handed = 0;
+  worked = false;
   no_room = false;
   restoring = {};
 }

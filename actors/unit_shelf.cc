@@ -90,48 +90,69 @@ bool UnitShelf::contains(const model::UnitKey& key) {
   return store_.contains(to_key(key));
 }
 
-// -- the archive ----
+// -- the keeper ----
+
+class UnitShelf::Batch {
+ public:
+  // Copies hold the units' memory while they are written without the lock.
+  explicit Batch(UnitShelf& shelf) : shelf_(shelf) {
+    std::unique_lock lock(shelf_.mutex_);
+    size_t bytes = 0;
+    while (!shelf_.order_.empty() && (entries_.empty() || bytes < shelf_.limits_.batch_bytes)) {
+      const auto it = shelf_.units_.find(shelf_.order_.front());
+      if (it != shelf_.units_.end()) {
+        entries_.push_back(it->second);
+        bytes += it->second.bytes;
+      }
+      shelf_.order_.pop_front();
+    }
+  }
+  ~Batch() {
+    std::unique_lock lock(shelf_.mutex_);
+    for (const Entry& entry : entries_) {
+      const auto it = shelf_.units_.find(entry.unit.key);
+      if (it == shelf_.units_.end()) continue;
+      if (it->second.owners.size() > entry.owners.size()) {
+        shelf_.order_.push_back(entry.unit.key);  // it gained an owner meanwhile
+      } else {
+        shelf_.drop(entry.unit.key);
+      }
+    }
+    shelf_.awake_ = !shelf_.order_.empty();
+    shelf_.room_.notify_all();
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  std::vector<storage::UnitWrite> writes() const {
+    std::vector<storage::UnitWrite> writes;
+    for (const Entry& entry : entries_) {
+      for (const uint64_t owner : entry.owners) {
+        writes.push_back({owner, to_key(entry.unit.key), entry.unit.number, entry.unit.parts});
+      }
+    }
+    return writes;
+  }
+
+ private:
+  UnitShelf& shelf_;
+  std::vector<Entry> entries_;
+};
 
 bool UnitShelf::write_batch() {
-  // Copies hold the units' memory while they are written without the lock.
-  std::vector<Entry> batch;
   {
-    std::unique_lock lock(mutex_);
-    size_t bytes = 0;
-    while (!order_.empty() && (batch.empty() || bytes < limits_.batch_bytes)) {
-      const auto it = units_.find(order_.front());
-      order_.pop_front();
-      if (it == units_.end()) continue;
-      batch.push_back(it->second);
-      bytes += it->second.bytes;
+    const Batch batch(*this);
+    const auto writes = batch.writes();
+    if (!writes.empty()) {
+      const storage::Status status = store_.put(writes);
+      if (!status.ok() && !failing_) {
+        spdlog::error("units cannot be written and are let go: {}", status.message());
+      }
+      if (status.ok() && failing_) spdlog::info("units can be written again");
+      failing_ = !status.ok();
     }
-  }
-  std::vector<storage::UnitWrite> writes;
-  for (const Entry& entry : batch) {
-    for (const uint64_t owner : entry.owners) {
-      writes.push_back({owner, to_key(entry.unit.key), entry.unit.number, entry.unit.parts});
-    }
-  }
-  if (!writes.empty()) {
-    const storage::Status status = store_.put(writes);
-    if (!status.ok() && !failing_) {
-      spdlog::error("units cannot be written and are let go: {}", status.message());
-    }
-    if (status.ok() && failing_) spdlog::info("units can be written again");
-    failing_ = !status.ok();
   }
   std::unique_lock lock(mutex_);
-  for (const Entry& entry : batch) {
-    const auto it = units_.find(entry.unit.key);
-    if (it == units_.end()) continue;
-    if (it->second.owners.size() > entry.owners.size()) {
-      order_.push_back(entry.unit.key);  // it gained an owner meanwhile
-    } else {
-      drop(entry.unit.key);
-    }
-  }
-  room_.notify_all();
-  awake_ = !order_.empty();
   return awake_;
 }
 
@@ -149,6 +170,11 @@ void UnitShelf::forget(uint64_t owner) {
     if (here->second.owners.erase(owner) && here->second.owners.empty()) drop(here->first);
   }
   room_.notify_all();
+}
+
+void UnitShelf::remember(uint64_t owner) {
+  std::unique_lock lock(mutex_);
+  forgotten_.erase(owner);
 }
 
 void UnitShelf::abandon() {

@@ -1,7 +1,7 @@
-// Sealed units on their way to the store: readable at once, written behind by the archive.
+// Sealed units on their way to the store: readable at once, written behind by the keeper.
 //
 // The engine's UnitStore. put() comes from the worker's thread and waits while too many bytes are
-// on the shelf; the archive takes batches from it and says when they are written. Reads look on the
+// on the shelf; the keeper takes batches from it and says when they are written. Reads look on the
 // shelf first, then go to the store, which is safe from any thread. A unit that cannot be written
 // is let go: it is a cache, the engine makes it again from the tokens.
 #pragma once
@@ -38,11 +38,13 @@ class UnitShelf : public model::UnitStore {
   void read(std::span<model::PartRead> reads) override;
   bool contains(const model::UnitKey& key) override;
 
-  // -- the archive, one thread ----
+  // -- the keeper, one thread ----
   // Writes the oldest units, a batch's worth. True if more wait.
   bool write_batch();
   // Drops what waits for a session, and whatever still comes: it was removed.
   void forget(uint64_t owner);
+  // Takes its units again: the removal failed.
+  void remember(uint64_t owner);
   // Lets a waiting put() go on without room: nobody will write any more.
   void abandon();
 
@@ -52,6 +54,8 @@ class UnitShelf : public model::UnitStore {
     size_t bytes = 0;
     std::set<uint64_t> owners;
   };
+  // A batch on its way to the store; whatever comes of it, its units leave the shelf.
+  class Batch;
   bool copy_from_shelf(model::PartRead& read);
   void drop(const model::UnitKey& key);
 
@@ -67,7 +71,7 @@ class UnitShelf : public model::UnitStore {
   size_t bytes_ = 0;
   bool awake_ = false;
   bool abandoned_ = false;
-  // Archive's thread.
+  // Keeper's thread.
   bool failing_ = false;
 };
 

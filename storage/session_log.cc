@@ -136,7 +136,14 @@ Status SessionLog::make_sure(SessionId id, const End& end, rocksdb::WriteBatch& 
 }
 
 Status SessionLog::replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit) {
-  if (!exists(id)) return unknown(id);
+  // What a failed write left behind counts no more, and is undone by the next one.
+  std::optional<uint64_t> end;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return unknown(id);
+    if (found->second.unsure && found->second.end) end = found->second.end->sequence;
+  }
   uint64_t next = 0;
   Status damage;
   const auto damaged = [&](const std::string& what) {
@@ -146,6 +153,7 @@ Status SessionLog::replay(SessionId id, const std::function<bool(uint64_t, LogRe
   Status read = db_->scan(0, keys::log_of(id), [&](std::string_view key, std::string_view value) {
     const auto sequence = keys::parse_log_sequence(key);
     if (!sequence) return damaged("its key has no known form");
+    if (end && *sequence >= *end) return false;
     if (*sequence != next) return damaged("it is missing, the log goes on after it");
     const auto row = unpack_log(key, value);
     if (!row) return damaged("it does not match its checksum");

@@ -51,7 +51,8 @@ class SessionLog {
   struct Session {
     std::optional<SessionEntry> entry;  // nothing: its row is damaged
     std::optional<End> end;             // once it was asked for
-    // A write failed, and nobody knows whether a later opening finds it: the next one undoes it.
+    // A write failed, and nobody knows whether a later opening finds it: replay() stops before it,
+    // the next write undoes it.
     bool unsure = false;
   };
 

@@ -33,6 +33,12 @@ class BatchingTest : public ::testing::Test {
     EXPECT_EQ(run().kind, Kind::Enter);
     EXPECT_TRUE(b.present(session));
   }
+  // A session enters, runs a block and is idle.
+  void work(uint64_t session) {
+    enter(session);
+    b.block(session);
+    EXPECT_EQ(run().kind, Kind::Block);
+  }
   // A session asks for a place and there is no room; what comes before its turn is done.
   void refuse(uint64_t session) {
     b.enter(session);
@@ -146,7 +152,7 @@ TEST_F(BatchingTest, AStopHoldsWhenNoPlanRunsTheRow) {
   enter(1);
   b.start_row(1, 1);
   const Plan first = take(), second = take();
-  b.stop_row(1);
+  b.stop_row(1, 1);
   EXPECT_EQ(events(), Events{});
   b.done(first.number, Outcome::Ok, {{1, 1}});
   EXPECT_EQ(events(), Events{});
@@ -155,14 +161,29 @@ TEST_F(BatchingTest, AStopHoldsWhenNoPlanRunsTheRow) {
   EXPECT_FALSE(b.next());
   b.start_row(1, 2);
   b.pause_row(1, Pause::Long);
-  b.stop_row(1);
+  b.stop_row(1, 2);
   EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}}));
+}
+
+TEST_F(BatchingTest, AStopIsOfOneRowAndLeavesTheNextAlone) {
+  enter(1);
+  b.start_row(1, 1);
+  const Plan burst = take();
+  b.stop_row(1, 1);
+  b.start_row(1, 2);
+  b.done(burst.number, Outcome::Ok, {});
+  const auto told = b.take_events();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].kind, Event::RowStopped);
+  EXPECT_EQ(told[0].row, 1u);
+  b.stop_row(1, 1);  // late
+  EXPECT_EQ(run().kind, Kind::Decode);
 }
 
 // -- room ----
 
 TEST_F(BatchingTest, TheLongestIdleMakesRoom) {
-  enter(1), enter(2), enter(3);
+  work(1), work(2), work(3);
   b.block(1);
   run();  // 2 is the one used longest ago
   b.enter(4);
@@ -197,7 +218,68 @@ TEST_F(BatchingTest, WithoutRoomItIsRefusedAndAskedAgainWhenSomebodyIsIdle) {
   EXPECT_EQ(events(), (Events{{Event::Evicted, 1}}));
 }
 
+TEST_F(BatchingTest, WhoHasJustEnteredIsLeftItsPlaceUntilItHasWorked) {
+  enter(1);
+  refuse(2);
+  EXPECT_EQ(events(), (Events{{Event::Refused, 2}}));
+  b.block(1);
+  EXPECT_EQ(run().kind, Kind::Block);
+  EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);
+  EXPECT_EQ(events(), (Events{{Event::Evicted, 1}}));
+}
+
+TEST_F(BatchingTest, WhatDoesNotFitAloneDisturbsTheOthersOnce) {
+  work(1), work(2);
+  b.enter(3);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);
+    EXPECT_EQ(run().kind, Kind::Leave);
+  }
+  EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);
+  EXPECT_EQ(events(), (Events{{Event::Evicted, 1}, {Event::Evicted, 2}, {Event::TooLarge, 3}}));
+  work(1);
+  EXPECT_FALSE(b.next());
+  EXPECT_EQ(events(), Events{});
+}
+
+TEST_F(BatchingTest, OneThatWasNotAloneIsAskedAgain) {
+  work(1);
+  b.block(1);
+  const Plan running = take();
+  b.enter(2);
+  const Plan entering = take();
+  b.leave(1);  // while 2 is refused for its sake
+  b.done(running.number, Outcome::Ok, {});
+  b.done(entering.number, Outcome::NoRoom, {});
+  EXPECT_EQ(run().kind, Kind::Leave);
+  enter(2);
+}
+
+TEST_F(BatchingTest, AStoppedRowThatNothingRunsMakesRoomAtOnce) {
+  work(1);
+  b.start_row(1, 1);
+  run();
+  b.pause_row(1, Pause::Brief);
+  refuse(2);
+  EXPECT_EQ(events(), (Events{{Event::Refused, 2}}));
+  EXPECT_FALSE(b.next());
+  b.stop_row(1, 1);
+  EXPECT_EQ(run(Outcome::NoRoom).kind, Kind::Enter);
+  EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}, {Event::Evicted, 1}}));
+}
+
 // -- a worker that dies ----
+
+TEST_F(BatchingTest, WhoWasRefusedHearsOfALostEngine) {
+  enter(1);
+  b.start_row(1, 1);
+  b.pause_row(1, Pause::Brief);
+  refuse(2);
+  events();
+  b.lost();
+  EXPECT_EQ(events(), (Events{{Event::EngineLost, 1}, {Event::EngineLost, 2}}));
+  enter(2);
+}
 
 TEST_F(BatchingTest, ALostEngineLosesEveryPlace) {
   enter(1), enter(2);

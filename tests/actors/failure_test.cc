@@ -147,6 +147,47 @@ TEST_F(FailureTest, WhenAllAreAtWorkTheNextIsTold) {
   EXPECT_TRUE(generate(*other, 5).outcome.ok());
 }
 
+TEST_F(FailureTest, WhoComesBackIsNotRefused) {
+  world.max_contexts = 1;
+  const auto s = session("a");
+  ASSERT_TRUE(append(*s, words(100)).ok());
+  ASSERT_TRUE(generate(*s, 5).outcome.ok());
+  const auto busy = session("busy");
+  ASSERT_TRUE(append(*busy, "hello").ok());
+  protocol::GenerateParams params;
+  params.max_tokens = 1000000;
+  const auto listener = std::make_shared<Listener>();
+  keep_step(*busy, listener);
+  auto speaking = begin(*busy, params, listener);
+  listener->wait_for_tokens(3);
+  ASSERT_TRUE(append(*s, words(100)).ok());
+  EXPECT_EQ(generate(*s, 5).outcome.code, Code::Overloaded);
+  // It gets the place of the other, and is held while its past runs.
+  Gate gate;
+  std::atomic<int> replays{0};
+  world.before_pass([&](const FakePass& pass) {
+    if (pass.kind == Kind::Replay && ++replays == 2) gate.wait();
+  });
+  speaking.cancel();
+  EXPECT_EQ(speaking.wait().result.reason, FinishReason::Cancelled);
+  EXPECT_TRUE(world.wait_for(
+      [n = 0](const FakePass& pass) mutable { return pass.kind == Kind::Replay && ++n == 2; }));
+  params.max_tokens = 5;
+  auto answer = begin(*s, params);
+  EXPECT_EQ(info(*s).state, "restoring");
+  gate.open();
+  const Said said = answer.wait();
+  EXPECT_TRUE(said.outcome.ok()) << said.outcome.message;
+  world.before_pass({});
+}
+
+TEST_F(FailureTest, WhatDoesNotFitEvenAloneIsSaid) {
+  world.max_contexts = 0;
+  const auto s = session("a");
+  ASSERT_TRUE(append(*s, words(100)).ok());
+  EXPECT_EQ(generate(*s, 5).outcome.code, Code::Overloaded);
+}
+
 TEST_F(FailureTest, ASlowReaderGivesUpItsPlaceAndGoesOnLater) {
   const Said whole = undisturbed("hello", 300);
   world.max_contexts = 1;
@@ -223,6 +264,43 @@ TEST_F(FailureTest, ADiskThatFillsDuringAnAnswer) {
   EXPECT_GE(info(*s).tokens, static_cast<int64_t>(cut.tokens.size()));
   const Said live = generate(*s);
   EXPECT_TRUE(live.outcome.ok());
+}
+
+TEST_F(FailureTest, AHoldOnAFailedSessionDoesNotTouchTheNext) {
+  auto stale = session("a");
+  ASSERT_TRUE(append(*stale, "hello").ok());
+  faults.log_throws = true;  // the archive fails, and every session with it
+  EXPECT_FALSE(append(*stale, "lost").ok());
+  Opened opened = open("a");
+  while (!opened.outcome.ok()) opened = open("a");
+  const auto s = opened.handle;
+  ASSERT_TRUE(append(*s, "again").ok());
+  protocol::GenerateParams params;
+  params.max_tokens = 200;
+  const auto listener = std::make_shared<Listener>(true);
+  auto speaking = begin(*s, params, listener);
+  listener->wait_for_tokens(1);
+  stale.reset();
+  // A call of the same thread, after it on the same way.
+  EXPECT_EQ(info(*s).state, "generating");
+  listener->release(true);
+  EXPECT_EQ(speaking.wait().result.reason, FinishReason::MaxTokens);
+}
+
+TEST_F(FailureTest, UnitsOfASessionThatCouldNotBeRemovedAreStored) {
+  world.unit = 16;
+  session("a");
+  faults.stays = true;
+  EXPECT_EQ(remove("a").code, Code::StorageFull);
+  const auto again = session("a");
+  ASSERT_TRUE(append(*again, words(200)).ok());
+  EXPECT_TRUE(generate(*again).outcome.ok());
+  const int64_t units = info(*again).units;
+  EXPECT_GT(units, 10);
+  restart();
+  const auto found = list();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_GE(found[0].units, units);
 }
 
 TEST_F(FailureTest, UnitsThatCannotBeWrittenHurtNobody) {

@@ -38,7 +38,8 @@ TEST(OpenRequestTest, WishesMustNotContradict) {
 }
 
 TEST(OpenRequestTest, PolicyIsAskedThenTheServersThenItsOwn) {
-  const protocol::Policy fallback{.name = "streaming", .window = 512, .sinks = 0, .block = 256};
+  const protocol::Policy fallback{
+      .name = "streaming", .window = 512, .sinks = 0, .block = 256, .vote = ""};
   const auto plain = policy_of({}, fallback);
   EXPECT_EQ(plain.kind, model::PolicyKind::Streaming);
   EXPECT_EQ(plain.window, 512);
@@ -51,8 +52,8 @@ TEST(OpenRequestTest, PolicyIsAskedThenTheServersThenItsOwn) {
   EXPECT_EQ(asked.sinks, 64);
   EXPECT_EQ(asked.block, 256);
   EXPECT_EQ(asked.vote, model::HeadVote::Sum);
-  EXPECT_THROW(policy_of({.name = "nonsense"}, {}), model::ModelError);
-  EXPECT_THROW(policy_of({.vote = "nonsense"}, {}), model::ModelError);
+  EXPECT_THROW(policy_of({.name = "nonsense", .vote = ""}, {}), model::ModelError);
+  EXPECT_THROW(policy_of({.name = "", .vote = "nonsense"}, {}), model::ModelError);
 }
 
 TEST(OpenRequestTest, ANewSessionRecordsWhatWasChosen) {

@@ -31,9 +31,15 @@ Appended text(std::vector<int32_t> tokens) {
   return {.text = "x", .consumed = 1, .tokens = tokens};
 }
 
+Began began(std::vector<int32_t> tokens) {
+  Began record;
+  record.tokens = std::move(tokens);
+  return record;
+}
+
 TEST(SessionLogTest, BlocksFollowTurnsAndPositions) {
-  const auto log = replay({opened(4), text({1, 2, 3, 4, 5}), Began{.tokens = {6, 7}},
-                           Generated{{8, 9, 10}}, Ended{.tokens = {11}}, text({12, 13})});
+  const auto log = replay({opened(4), text({1, 2, 3, 4, 5}), began({6, 7}), Generated{{8, 9, 10}},
+                           Ended{.tokens = {11}}, text({12, 13})});
   // 1-4 fill a block; 5-7 are cut short by the generation; 8 and 9 run alone; 10 waits for what
   // follows it.
   EXPECT_EQ(log.blocks(), (std::vector<int32_t>{4, 3, 1, 1, 3}));
@@ -56,13 +62,13 @@ TEST(SessionLogTest, BlocksDoNotDependOnHowTextArrived) {
     std::vector<LogRecord> fine{opened(block)}, coarse{opened(block)};
     for (int turn = 0; turn < 4; ++turn) {
       std::vector<int32_t> tokens(random() % 30);
-      for (const int32_t token : tokens) fine.push_back(text({token}));
-      coarse.push_back(text(tokens));
+      for (const int32_t token : tokens) fine.emplace_back(text({token}));
+      coarse.emplace_back(text(tokens));
       const Generated answer{std::vector<int32_t>(random() % 12, 7)};
       for (auto* log : {&fine, &coarse}) {
-        log->push_back(Began{.tokens = {1}});
-        log->push_back(answer);
-        log->push_back(Ended{.tokens = {2}});
+        log->emplace_back(began({1}));
+        log->emplace_back(answer);
+        log->emplace_back(Ended{.tokens = {2}});
       }
     }
     const auto a = replay(fine), b = replay(coarse);
@@ -92,13 +98,14 @@ TEST(SessionLogTest, RefusesRecordsOutOfPlace) {
   EXPECT_TRUE(refused({opened(4)}, Ended{}));
   EXPECT_TRUE(refused({opened(4), Began{}}, Began{}));
   EXPECT_TRUE(refused({opened(4), Began{}}, text({1})));
-  EXPECT_TRUE(refused({opened(4)}, Appended{.text = "ab", .consumed = 3}));
+  EXPECT_TRUE(refused({opened(4)}, Appended{.text = "ab", .consumed = 3, .tokens = {}}));
   EXPECT_FALSE(refused({opened(4), text({1}), Began{}, Ended{}}, Began{}));
 }
 
 TEST(SessionLogTest, KeepsTailOffsetAndTurn) {
-  const auto log = replay({opened(4), Appended{.text = "hel", .consumed = 0, .opens_turn = 1},
-                           Appended{.text = "lo wor", .consumed = 5, .tokens = {1, 2}}});
+  const auto log =
+      replay({opened(4), Appended{.text = "hel", .consumed = 0, .tokens = {}, .opens_turn = 1},
+              Appended{.text = "lo wor", .consumed = 5, .tokens = {1, 2}}});
   EXPECT_EQ(log.state().tail, " wor");
   EXPECT_EQ(log.state().offset, 9u);
   EXPECT_EQ(log.state().records, 3u);

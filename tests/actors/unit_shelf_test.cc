@@ -142,6 +142,26 @@ TEST_F(UnitShelfTest, WhatCannotBeWrittenIsLetGo) {
   EXPECT_TRUE(holds(shelf, 1));
 }
 
+TEST_F(UnitShelfTest, AWriteThatThrowsLeavesNothingBehind) {
+  UnitShelf shelf(*store, {.shelf_bytes = 50, .batch_bytes = 1000});
+  shelf.put(owner, unit(1));
+  faults.units_throw = true;
+  EXPECT_THROW(shelf.write_batch(), std::runtime_error);
+  EXPECT_FALSE(shelf.contains({1, 1}));
+  shelf.put(owner, unit(2));  // there is room
+  EXPECT_FALSE(shelf.write_batch());
+  EXPECT_TRUE(store->contains({2, 2}));
+}
+
+TEST_F(UnitShelfTest, ASessionThatStaysIsStoredAgain) {
+  UnitShelf shelf(*store);
+  shelf.forget(owner);
+  shelf.remember(owner);
+  shelf.put(owner, unit(1));
+  EXPECT_FALSE(shelf.write_batch());
+  EXPECT_TRUE(store->contains({1, 1}));
+}
+
 TEST_F(UnitShelfTest, APartOfAnotherSizeIsCorrupt) {
   UnitShelf shelf(*store);
   shelf.put(owner, unit(1));

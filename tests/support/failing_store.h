@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 #include "storage/store.h"
@@ -12,10 +13,13 @@ namespace ringtide::testing {
 
 // What a test switches; outlives the stores.
 struct StoreFaults {
-  std::atomic<bool> log_full{false};    // appends to logs: NoSpace
-  std::atomic<bool> units_full{false};  // puts of units: NoSpace
-  std::atomic<int> appends{0};          // groups written to logs
-  std::atomic<int> records{0};          // in them
+  std::atomic<bool> log_full{false};     // appends to logs: NoSpace
+  std::atomic<bool> units_full{false};   // puts of units: NoSpace
+  std::atomic<bool> log_throws{false};   // the next append, once
+  std::atomic<bool> units_throw{false};  // the next put of units, once
+  std::atomic<bool> stays{false};        // removals: NoSpace
+  std::atomic<int> appends{0};           // groups written to logs
+  std::atomic<int> records{0};           // in them
 };
 
 class FailingStore : public storage::Store {
@@ -35,11 +39,14 @@ class FailingStore : public storage::Store {
     return real_->find(id);
   }
   storage::Result<std::vector<storage::SessionEntry>> list() override { return real_->list(); }
-  storage::Status remove(storage::SessionId id) override { return real_->remove(id); }
+  storage::Status remove(storage::SessionId id) override {
+    return faults_.stays ? full() : real_->remove(id);
+  }
   storage::Result<storage::SessionSize> size(storage::SessionId id) override {
     return real_->size(id);
   }
   storage::Status append(std::span<const storage::LogWrite> writes) override {
+    if (faults_.log_throws.exchange(false)) throw std::runtime_error("the store broke");
     if (faults_.log_full) return full();
     ++faults_.appends;
     faults_.records += static_cast<int>(writes.size());
@@ -51,6 +58,7 @@ class FailingStore : public storage::Store {
     return real_->replay(id, visit);
   }
   storage::Status put(std::span<const storage::UnitWrite> units) override {
+    if (faults_.units_throw.exchange(false)) throw std::runtime_error("the store broke");
     if (faults_.units_full) return full();
     return real_->put(units);
   }

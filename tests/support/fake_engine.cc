@@ -47,6 +47,7 @@ class FakeEngine : public model::Engine {
     Past& past = pasts_.at(id);
     const auto from = past.tokens.begin() + past.done;
     const int32_t length = past.lengths.at(past.blocks++);
+    world_.note({FakePass::Kind::Replay, {id}, length});
     run(id, {from, from + length});
     past.done += length;
     const auto total = static_cast<int64_t>(past.tokens.size());
@@ -108,8 +109,9 @@ class FakeEngine : public model::Engine {
   void make(ContextId id, const model::PolicyConfig& policy) {
     if (contexts_.contains(id)) throw std::logic_error("the context exists already");
     if (contexts_.size() >= world_.max_contexts) throw model::OutOfBudget("no room for a context");
-    contexts_[id] = {.block = policy.block};
-    contexts_[id].stats.window_bytes = 1024;
+    Context& context = contexts_[id];
+    context.block = policy.block;
+    context.stats.window_bytes = 1024;
   }
 
   void run(ContextId id, std::span<const TokenId> tokens) {

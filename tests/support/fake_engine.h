@@ -19,7 +19,7 @@
 namespace ringtide::testing {
 
 struct FakePass {
-  enum class Kind { Open, Restore, Prefill, Decode } kind;
+  enum class Kind { Open, Restore, Replay, Prefill, Decode } kind;
   std::vector<uint64_t> contexts;
   int64_t tokens = 0;
 };
