@@ -276,7 +276,7 @@ TEST_F(FailureTest, AHoldOnAFailedSessionDoesNotTouchTheNext) {
   const auto s = opened.handle;
   ASSERT_TRUE(append(*s, "again").ok());
   protocol::GenerateParams params;
-  params.max_tokens = 200;
+  params.max_tokens = 4000;
   const auto listener = std::make_shared<Listener>(true);
   auto speaking = begin(*s, params, listener);
   listener->wait_for_tokens(1);

@@ -47,9 +47,15 @@ TEST_F(SessionLogTest, OneOfManyThreadsGetsTheName) {
 TEST_F(SessionLogTest, RecordsComeBackInOrderAlsoAfterReopen) {
   const SessionId a = create("a"), b = create("b");
   std::vector<LogWrite> group;
+  const auto add = [&](SessionId id, uint64_t sequence, int32_t token) {
+    LogWrite& write = group.emplace_back();
+    write.session = id;
+    write.sequence = sequence;
+    write.record = generated(token);
+  };
   for (uint64_t i = 1; i <= 300; ++i) {
-    group.push_back({.session = a, .sequence = i, .record = generated(int32_t(i))});
-    group.push_back({.session = b, .sequence = i, .record = generated(-int32_t(i))});
+    add(a, i, int32_t(i));
+    add(b, i, -int32_t(i));
   }
   ASSERT_TRUE(store().append(group).ok());
   open();
