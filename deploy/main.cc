@@ -25,7 +25,7 @@ constexpr const char* kAbout =
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot connect or listen, 4 no such session,\n"
-    "5 store, 6 model, 7 refused by the server, 130 interrupted.";
+    "5 store, 6 model, 7 refused by the server, 130 interrupted, 141 nobody reads the output.";
 
 // glibc gives large blocks back to the system at every free and asks again: values read from the
 // database then cost more in page faults than in reading.
