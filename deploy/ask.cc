@@ -2,13 +2,13 @@
 #include <fmt/core.h>
 
 #include <chrono>
-#include <cstdio>
 #include <memory>
 
 #include "deploy/commands.h"
 #include "deploy/conversation.h"
 #include "deploy/describe.h"
 #include "deploy/failure.h"
+#include "deploy/output.h"
 #include "deploy/summary.h"
 
 namespace ringtide::deploy {
@@ -61,21 +61,38 @@ void generate(const AskOptions& options, Conversation& c, Progress& progress, Su
   summary.generation =
       answer(*c.session, options.params, progress, [&](const protocol::TextChunk& chunk) {
         if (options.json) {
-          print_line({{"event", "text"}, {"text", chunk.text}, {"tokens", chunk.tokens}});
-          return;
+          return try_print(
+              to_line({{"event", "text"}, {"text", chunk.text}, {"tokens", chunk.tokens}}));
         }
-        std::fwrite(chunk.text.data(), 1, chunk.text.size(), stdout);
-        std::fflush(stdout);
         if (!chunk.text.empty()) ends_line = chunk.text.back() == '\n';
+        return try_print(chunk.text);
       });
-  if (!ends_line) fmt::print("\n");
-  std::fflush(stdout);
+  require_printed();
+  if (!ends_line) print("\n");
+}
+
+void require_whole(const Summary& summary) {
+  if (!summary.generation) return;
+  if (summary.generation->reason == protocol::FinishReason::Error) {
+    throw Failure(Exit::Failed, "generation ended with an error; the server's log says which");
+  }
+  if (summary.generation->reason == protocol::FinishReason::Cancelled) {
+    throw Failure(Exit::Interrupted, "interrupted: the answer so far is kept in the session");
+  }
 }
 
 void ask(const AskOptions& options) {
+  if (options.generates()) require_valid(options.params);
   TextSource source(options.append, options.prompt);
+  SessionOptions session = options.session;
+  if (source.empty()) {
+    if (session.only_new) {
+      throw Failure(Exit::Usage, "a new session needs text: give --append FILE or --prompt TEXT");
+    }
+    session.only_existing = true;
+  }
   Progress progress(!options.json && wants_progress(options.progress));
-  Conversation c = open_conversation(options.target, options.session, progress);
+  Conversation c = open_conversation(options.target, session, progress);
   if (options.json) {
     print_line({{"event", "opened"}, {"created", c.created}, {"session", to_json(c.opened)}});
   }
@@ -91,9 +108,7 @@ void ask(const AskOptions& options) {
   } else if (!options.quiet) {
     fmt::print(stderr, "{}", show(summary));
   }
-  if (summary.generation && summary.generation->reason == protocol::FinishReason::Error) {
-    throw Failure(Exit::Failed, "generation ended with an error; the server's log says which");
-  }
+  require_whole(summary);
 }
 
 }  // namespace
@@ -117,7 +132,7 @@ void add_ask(CLI::App& app, Command& chosen) {
       ->option_text("TEXT");
   add_switch(command, "--generate", options->generate, "Answer also where only --append is given");
   options->offset_flag =
-      add_setting(
+      add_unsigned(
           command, "--offset", options->offset,
           "Bytes the session must hold before this text (appended_bytes): a repeated append is "
           "refused rather than doubled")
@@ -133,7 +148,7 @@ void add_ask(CLI::App& app, Command& chosen) {
   add_session_options(command, options->session);
   add_sampling_options(command, options->params);
   add_engine_options(command, options->target.server);
-  command->callback([options, &chosen] { chosen = [options] { ask(*options); }; });
+  command->callback([options, &chosen] { chosen = {[options] { ask(*options); }, options->json}; });
 }
 
 }  // namespace ringtide::deploy

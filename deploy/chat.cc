@@ -1,10 +1,13 @@
 // ringtide chat: a conversation at the terminal.
 #include <editline/readline.h>
 #include <fmt/core.h>
+#include <langinfo.h>
 #include <unistd.h>
 
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -14,6 +17,7 @@
 #include "deploy/describe.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
+#include "deploy/output.h"
 #include "deploy/summary.h"
 
 namespace ringtide::deploy {
@@ -31,6 +35,12 @@ constexpr const char* kHelp =
     "/help   this\n"
     "/quit   end (as Ctrl-D does); the session is kept\n"
     "Ctrl-C stops an answer. Everything else is said to the model.\n";
+
+// The library of the prompt reads characters of the locale, and drops those that it does not have.
+void read_utf8() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
 
 // A line typed at the terminal, with editing and history, or read from a pipe.
 std::optional<std::string> read_line(bool terminal) {
@@ -51,20 +61,19 @@ void say(const ChatOptions& options, Conversation& c, std::string line, Progress
   c.session->append([&] { return std::exchange(line, ""); }, std::nullopt, [](uint64_t) {});
   wait_ingested(*c.session, progress);
   const protocol::GenerateResult result =
-      answer(*c.session, options.params, progress, [](const protocol::TextChunk& chunk) {
-        std::fwrite(chunk.text.data(), 1, chunk.text.size(), stdout);
-        std::fflush(stdout);
-      });
-  fmt::print("\n");
-  if (result.reason == protocol::FinishReason::Cancelled) fmt::print("(stopped)\n");
+      answer(*c.session, options.params, progress,
+             [](const protocol::TextChunk& chunk) { return try_print(chunk.text); });
+  print("\n");
+  if (result.reason == protocol::FinishReason::Cancelled) print("(stopped)\n");
   if (result.reason == protocol::FinishReason::MaxTokens) {
-    fmt::print("(stopped after --max-tokens {})\n", options.params.max_tokens);
+    print(fmt::format("(stopped after --max-tokens {})\n", options.params.max_tokens));
   }
-  std::fflush(stdout);
 }
 
 void chat(const ChatOptions& options) {
+  require_valid(options.params);
   const bool terminal = isatty(STDIN_FILENO) == 1;
+  if (terminal) read_utf8();
   // The library restores the terminal before Ctrl-C at the prompt ends the process.
   rl_catch_signals = 1;
   Progress progress(wants_progress(false));
@@ -77,18 +86,17 @@ void chat(const ChatOptions& options) {
     if (line->empty()) continue;
     if (*line == "/quit") break;
     if (*line == "/help") {
-      fmt::print("{}", kHelp);
+      print(kHelp);
     } else if (*line == "/info") {
       Summary summary;
       summary.session = c.session->info();
       summary.resume = c.resume;
-      fmt::print("{}", show(summary));
+      print(show(summary));
     } else if ((*line)[0] == '/') {
-      fmt::print("no command {}; /help tells those there are\n", *line);
+      print(fmt::format("no command {}; /help tells those there are\n", *line));
     } else {
       say(options, c, *line, progress);
     }
-    std::fflush(stdout);
   }
   if (terminal) fmt::print(stderr, "\nGo on with: {}\n", c.resume);
 }
@@ -109,7 +117,7 @@ void add_chat(CLI::App& app, Command& chosen) {
   add_session_options(command, options->session);
   add_sampling_options(command, options->params);
   add_engine_options(command, options->target.server);
-  command->callback([options, &chosen] { chosen = [options] { chat(*options); }; });
+  command->callback([options, &chosen] { chosen = {[options] { chat(*options); }}; });
 }
 
 }  // namespace ringtide::deploy

@@ -7,7 +7,10 @@
 
 namespace ringtide::deploy {
 
-using Command = std::function<void()>;
+struct Command {
+  std::function<void()> work;
+  bool json = false;  // what fails is to be told as an object too
+};
 
 void add_serve(CLI::App& app, Command& chosen);
 void add_ask(CLI::App& app, Command& chosen);

@@ -9,7 +9,9 @@
 #include <cstring>
 #include <utility>
 
+#include "actors/compose.h"
 #include "deploy/failure.h"
+#include "deploy/format.h"
 #include "deploy/interrupt.h"
 
 namespace ringtide::deploy {
@@ -20,33 +22,46 @@ Conversation open_conversation(const TargetOptions& target, const SessionOptions
   Conversation c;
   c.connection = connect(target, progress);
   c.session = c.connection.client->open(open_request(options), &c.opened, &c.created);
-  c.resume = fmt::format("ringtide ask --session '{}' {}{}--prompt TEXT", c.opened.name,
-                         c.connection.flags, c.connection.flags.empty() ? "" : " ");
+  c.resume =
+      fmt::format("ringtide ask --session {} {}{}--prompt TEXT", quote_for_shell(c.opened.name),
+                  c.connection.flags, c.connection.flags.empty() ? "" : " ");
   exit_on_interrupt(fmt::format(
       "\nringtide: interrupted; what was acknowledged is stored. Go on with:\n  {}\n", c.resume));
   if (!c.created) {
+    const std::string unused = not_applied(options, c.opened);
+    if (!unused.empty()) fmt::print(stderr, "ringtide: {}\n", unused);
     wait_ingested(*c.session, progress);
     c.opened = c.session->info();
   }
   return c;
 }
 
+void require_valid(const protocol::GenerateParams& params) {
+  const std::string wrong = actors::invalid(params);
+  if (!wrong.empty()) throw Failure(Exit::Usage, wrong);
+}
+
+namespace {
+
+void draw(const protocol::SessionInfo& info, Progress& progress) {
+  if (info.state == "restoring") {
+    progress.start("restoring", "tokens", info.to_restore);
+    progress.update(info.restored, info.to_restore);
+  } else {
+    progress.start("ingesting", "tokens", info.tokens);
+    progress.update(info.processed, info.tokens);
+  }
+}
+
+}  // namespace
+
 void wait_ingested(protocol::ClientSession& session, Progress& progress) {
-  session.wait_ingested([&](const protocol::SessionInfo& info) {
-    if (info.state == "restoring") {
-      progress.start("restoring", "tokens", info.to_restore);
-      progress.update(info.restored, info.to_restore);
-    } else {
-      progress.start("ingesting", "tokens", info.tokens);
-      progress.update(info.processed, info.tokens);
-    }
-  });
+  session.wait_ingested([&](const protocol::SessionInfo& info) { draw(info, progress); });
   progress.stop();
 }
 
 TextSource::TextSource(const std::vector<std::string>& files, std::string last)
     : last_(std::move(last)), total_(static_cast<int64_t>(last_.size())) {
-  bool known = true;
   for (const std::string& name : files) {
     std::FILE* file = name == "-" ? stdin : std::fopen(name.c_str(), "rb");
     struct stat status {};
@@ -54,11 +69,10 @@ TextSource::TextSource(const std::vector<std::string>& files, std::string last)
       const int error = file == nullptr ? errno : EISDIR;
       throw Failure(Exit::Usage, fmt::format("cannot read {}: {}", name, std::strerror(error)));
     }
-    known = known && S_ISREG(status.st_mode);
+    known_ = known_ && S_ISREG(status.st_mode);
     total_ += status.st_size;
     files_.push_back(file);
   }
-  if (!known) total_ = 0;
   std::reverse(files_.begin(), files_.end());
 }
 
@@ -84,14 +98,26 @@ std::string TextSource::next() {
 
 protocol::GenerateResult answer(protocol::ClientSession& session,
                                 const protocol::GenerateParams& params, Progress& progress,
-                                const std::function<void(const protocol::TextChunk&)>& chunk) {
+                                const std::function<bool(const protocol::TextChunk&)>& chunk) {
   const InterruptScope interrupt;
   progress.start("thinking", "", 0);
-  return session.generate(params, [&](const protocol::TextChunk& piece) {
-    progress.stop();
-    chunk(piece);
-    return !interrupt.interrupted();
-  });
+  bool began = false;
+  const protocol::GenerateResult result = session.generate(
+      params,
+      [&](const protocol::TextChunk& piece) {
+        began = true;
+        progress.stop();
+        return chunk(piece) && !interrupt.interrupted();
+      },
+      [&] {
+        if (interrupt.interrupted()) return false;
+        if (began || !progress.on()) return true;
+        const protocol::SessionInfo info = session.info();
+        if (info.state == "restoring" || info.processed < info.tokens) draw(info, progress);
+        return true;
+      });
+  progress.stop();
+  return result;
 }
 
 }  // namespace ringtide::deploy

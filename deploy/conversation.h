@@ -26,6 +26,9 @@ struct Conversation {
 Conversation open_conversation(const TargetOptions& target, const SessionOptions& options,
                                Progress& progress);
 
+// Throws Failure (Usage) where a server would refuse the parameters: before anything is appended.
+void require_valid(const protocol::GenerateParams& params);
+
 // Until everything that fills execution blocks has run; draws "restoring" and "ingesting".
 void wait_ingested(protocol::ClientSession& session, Progress& progress);
 
@@ -35,18 +38,21 @@ class TextSource {
  public:
   TextSource(const std::vector<std::string>& files, std::string last);
   ~TextSource();
-  int64_t total_bytes() const { return total_; }  // 0: not known
-  std::string next();                             // empty: the end
+  int64_t total_bytes() const { return known_ ? total_ : 0; }  // 0: not known
+  bool empty() const { return known_ && total_ == 0; }         // for sure
+  std::string next();                                          // empty: the end
 
  private:
   std::vector<std::FILE*> files_;
   std::string last_;
   int64_t total_ = 0;
+  bool known_ = true;  // a pipe is as long as it is
 };
 
-// Streams the answer into `chunk`. Ctrl-C cancels it; a second one ends the process.
+// Streams the answer into `chunk`, which returns false to cancel it; draws what a stored session
+// runs first. Ctrl-C cancels too; a second one ends the process.
 protocol::GenerateResult answer(protocol::ClientSession& session,
                                 const protocol::GenerateParams& params, Progress& progress,
-                                const std::function<void(const protocol::TextChunk&)>& chunk);
+                                const std::function<bool(const protocol::TextChunk&)>& chunk);
 
 }  // namespace ringtide::deploy

@@ -1,9 +1,8 @@
 #include "deploy/describe.h"
 
-#include <fmt/core.h>
-
-#include <cstdio>
 #include <ctime>
+
+#include "deploy/output.h"
 
 namespace ringtide::deploy {
 
@@ -82,9 +81,10 @@ std::string show_time(int64_t unix_ms) {
   return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts)};
 }
 
-void print_line(const Json& object) {
-  fmt::print("{}\n", object.dump(-1, ' ', false, Json::error_handler_t::replace));
-  std::fflush(stdout);
+std::string to_line(const Json& object) {
+  return object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
+
+void print_line(const Json& object) { print(to_line(object)); }
 
 }  // namespace ringtide::deploy

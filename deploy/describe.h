@@ -17,7 +17,9 @@ Json to_json(const ServerFacts& facts);
 std::string to_string(protocol::FinishReason reason);  // "end_of_turn", "max_tokens", ...
 std::string show_time(int64_t unix_ms);                // local time, to the second
 
-// One object, one line, on stdout at once. Bytes that are not UTF-8 become U+FFFD.
+// One object, one line. Bytes that are not UTF-8 become U+FFFD.
+std::string to_line(const Json& object);
+// On stdout at once; throws Failure where that cannot be written to.
 void print_line(const Json& object);
 
 }  // namespace ringtide::deploy

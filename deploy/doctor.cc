@@ -11,6 +11,7 @@
 #include "deploy/format.h"
 #include "deploy/machine.h"
 #include "deploy/model_cache.h"
+#include "deploy/output.h"
 #include "model/gguf.h"
 
 namespace ringtide::deploy {
@@ -115,7 +116,7 @@ void doctor(const DoctorOptions& options) {
     }
     rows.push_back({f.ok ? "ok" : "WRONG", f.what, f.found});
   }
-  if (!options.json) fmt::print("{}", show_table(rows));
+  if (!options.json) print(show_table(rows));
   if (wrong > 0) throw Failure(Exit::Failed, fmt::format("{} of the checks above failed", wrong));
 }
 
@@ -134,7 +135,9 @@ void add_doctor(CLI::App& app, Command& chosen) {
               "Address that should be free (default 127.0.0.1:7717)")
       ->option_text("ADDR");
   add_switch(command, "--json", options->json, "Print one JSON object a check");
-  command->callback([options, &chosen] { chosen = [options] { doctor(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = {[options] { doctor(*options); }, options->json};
+  });
 }
 
 }  // namespace ringtide::deploy

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <new>
 
+#include "deploy/describe.h"
+#include "deploy/output.h"
 #include "model/types.h"
 
 namespace ringtide::deploy {
@@ -35,15 +37,21 @@ Exit exit_of(const protocol::Outcome& outcome) {
   return Exit::Failed;
 }
 
-int run_reporting(const std::function<void()>& command) {
-  auto fail = [](Exit code, const char* what) {
-    std::fflush(stdout);
-    fmt::print(stderr, "ringtide: {}\n", what);
-    return static_cast<int>(code);
-  };
+int report(Exit code, const std::string& message, bool json) {
+  if (code == Exit::ClosedPipe) return static_cast<int>(code);
+  if (json) {
+    try_print(
+        to_line({{"event", "error"}, {"code", static_cast<int>(code)}, {"message", message}}));
+  }
+  fmt::print(stderr, "ringtide: {}\n", message);
+  return static_cast<int>(code);
+}
+
+int run_reporting(const std::function<void()>& command, bool json) {
+  auto fail = [&](Exit code, const char* what) { return report(code, what, json); };
   try {
     command();
-    if (std::fflush(stdout) != 0) return fail(Exit::Failed, "cannot write to standard output");
+    require_printed();
     return static_cast<int>(Exit::Ok);
   } catch (const Failure& e) {
     return fail(e.code, e.what());

@@ -50,6 +50,18 @@ std::string show_rate(int64_t count, double seconds) {
   return fmt::format("{:.1f} tokens/s", static_cast<double>(count) / seconds);
 }
 
+std::string quote_for_shell(const std::string& word) {
+  const auto plain = [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::strchr("_@%+=:,./-", c) != nullptr;
+  };
+  const bool safe = !word.empty() && word.find('\0') == std::string::npos;
+  if (safe && std::all_of(word.begin(), word.end(), plain)) return word;
+  std::string quoted = "'";
+  for (char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 std::string show_table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   std::vector<bool> numeric;

@@ -12,7 +12,7 @@ namespace ringtide::deploy {
 namespace {
 
 // Read by the signal handler: plain memory, written while the signal is blocked.
-char farewell_text[512];
+char farewell_text[16 << 10];
 std::atomic<bool> only_flag{false};
 std::atomic<bool> flagged{false};
 

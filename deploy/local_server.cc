@@ -20,6 +20,7 @@ namespace ringtide::deploy {
 
 struct LocalServer::Impl {
   ServerFacts facts;
+  protocol::ServerLimits limits;
   // The server calls the system until it is destroyed: it goes first.
   std::unique_ptr<actors::System> system;
   std::unique_ptr<protocol::Server> server;
@@ -45,8 +46,7 @@ std::shared_ptr<const model::Model> load_model(const ServerOptions& options, Ser
 
 }  // namespace
 
-LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy,
-                         const std::string& address)
+LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy)
     : impl_(std::make_unique<Impl>()) {
   const Machine machine = inspect_machine();
   ServerFacts& facts = impl_->facts;
@@ -74,14 +74,18 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.max_sessions = options.max_sessions;
   system.max_queued_bytes = options.max_queued_bytes;
   impl_->system = std::make_unique<actors::System>(std::move(system));
+  impl_->limits = options.limits;
+}
+
+void LocalServer::listen(const std::string& address) {
   try {
     impl_->server =
-        std::make_unique<protocol::Server>(address, impl_->system->service(), options.limits);
+        std::make_unique<protocol::Server>(address, impl_->system->service(), impl_->limits);
   } catch (const std::exception& e) {
     throw Failure(Exit::Unreachable,
                   fmt::format("{}; choose another address with --listen", e.what()));
   }
-  facts.address = impl_->server->address();
+  impl_->facts.address = impl_->server->address();
 }
 
 LocalServer::~LocalServer() {

@@ -22,11 +22,13 @@ struct ServerFacts {
 
 class LocalServer {
  public:
-  // Loads, opens, listens. Throws Failure or ModelError that says which of them failed and why.
-  LocalServer(const ServerOptions& options, const protocol::Policy& default_policy,
-              const std::string& address);
+  // Loads and opens. Throws Failure or ModelError that says which of them failed and why.
+  LocalServer(const ServerOptions& options, const protocol::Policy& default_policy);
   // Closes connections, then lets what is acknowledged reach the disk.
   ~LocalServer();
+
+  // Once. Throws Failure that names the address.
+  void listen(const std::string& address);
 
   const ServerFacts& facts() const;
 

@@ -4,6 +4,9 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <string_view>
+
 #include "deploy/commands.h"
 #include "deploy/failure.h"
 #include "deploy/interrupt.h"
@@ -22,13 +25,46 @@ constexpr const char* kAbout =
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot connect or listen, 4 no such session,\n"
-    "5 store, 6 model, 7 refused by the server, 130 interrupted.";
+    "5 store, 6 model, 7 refused by the server, 130 interrupted, 141 nobody reads the output.";
 
 // glibc gives large blocks back to the system at every free and asks again: values read from the
 // database then cost more in page faults than in reading.
 void keep_freed_memory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
+
+// A configuration's settings are named "command.setting".
+std::string explain_setting(const std::string& setting, const std::string& file) {
+  const size_t dot = setting.rfind('.');
+  if (dot == std::string::npos) {
+    return fmt::format("{}: there is no setting \"{}\" before the first [COMMAND]", file, setting);
+  }
+  // The library's mark for the beginning of a section.
+  if (setting.substr(dot + 1) == "++") {
+    return fmt::format("{}: there is no command [{}]", file, setting.substr(0, dot));
+  }
+  return fmt::format("{}: [{}] has no setting \"{}\"", file, setting.substr(0, dot),
+                     setting.substr(dot + 1));
+}
+
+std::string explain(const CLI::ParseError& error, CLI::App& app) {
+  const std::string what = error.what();
+  const std::string file = app.get_config_ptr()->as<std::string>();
+  const std::string extra = CLI::ConfigError::Extras("").what();
+  if (dynamic_cast<const CLI::ConfigError*>(&error) != nullptr) {
+    if (what.starts_with(extra)) return explain_setting(what.substr(extra.size()), file);
+    return fmt::format("{}: {}", file, what);
+  }
+  const auto unknown = app.remaining(true);
+  if (!unknown.empty()) return "unknown command or flag: " + unknown.front();
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    return what.substr(0, what.find(':')) + ": give it once, with one value";
+  }
+  const bool in_file = dynamic_cast<const CLI::FileError*>(&error) != nullptr;
+  if (!file.empty() && !in_file)
+    return fmt::format("{} (flags, environment and {} are read)", what, file);
+  return what;
 }
 
 }  // namespace
@@ -64,14 +100,13 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    const auto unknown = app.remaining(true);
+    const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+    const int code = report(Exit::Usage, explain(e, app), json);
     fmt::print(stderr,
-               "ringtide: {}\nringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell what "
-               "there is\n",
-               unknown.empty() ? e.what() : "unknown command or flag: " + unknown.front());
-    return static_cast<int>(Exit::Usage);
+               "ringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell what there is\n");
+    return code;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("ringtide"));
   spdlog::set_level(spdlog::level::from_str(log_level));
-  return run_reporting(chosen);
+  return run_reporting(chosen.work, chosen.json);
 }

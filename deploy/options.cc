@@ -2,10 +2,50 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <optional>
 
 #include "deploy/model_cache.h"
 
 namespace ringtide::deploy {
+
+namespace {
+
+// Digits and nothing else, as far as they go; none where there are none or too many of them.
+std::optional<uint64_t> leading_number(const std::string& text, size_t& digits) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  digits = static_cast<size_t>(end - text.data());
+  if (error != std::errc()) return std::nullopt;
+  return value;
+}
+
+std::string to_bytes(std::string& text) {
+  size_t digits = 0;
+  const std::optional<uint64_t> number = leading_number(text, digits);
+  std::string unit = text.substr(digits);
+  std::transform(unit.begin(), unit.end(), unit.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  const size_t letter = unit.empty() ? std::string::npos : std::string("BKMGT").find(unit[0]);
+  const bool known =
+      unit.empty() ||
+      (letter != std::string::npos &&
+       (unit.size() == 1 || (letter > 0 && (unit.substr(1) == "B" || unit.substr(1) == "IB"))));
+  if (!number || !known) return "'" + text + "' is no number of bytes: write 2000000, 512M or 4G";
+  const int shift = unit.empty() ? 0 : static_cast<int>(letter) * 10;
+  if (*number == 0) return "must be more than 0 bytes";
+  if (*number > (uint64_t{1} << 62 >> shift)) return "'" + text + "' is too large";
+  text = std::to_string(*number << shift);
+  return "";
+}
+
+std::string check_unsigned(const std::string& text) {
+  size_t digits = 0;
+  if (leading_number(text, digits) && digits == text.size()) return "";
+  return "'" + text + "' is no whole number from 0 to 18446744073709551615";
+}
+
+}  // namespace
 
 std::string environment_name(const std::string& flag) {
   std::string name = "RINGTIDE_" + flag.substr(flag.find_first_not_of('-'));
@@ -20,10 +60,15 @@ CLI::Option* add_switch(CLI::App* app, const std::string& flag, bool& value,
   return app->add_flag(flag, value, help)->envname(environment_name(flag));
 }
 
+CLI::Option* add_unsigned(CLI::App* app, const std::string& flag, uint64_t& value,
+                          const std::string& help) {
+  return add_setting(app, flag, value, help)->check(CLI::Validator(check_unsigned, ""));
+}
+
 CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
                        const std::string& help) {
   return add_setting(app, flag, value, help)
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(to_bytes, ""))
       ->option_text("BYTES[K|M|G]");
 }
 
@@ -146,7 +191,7 @@ void add_sampling_options(CLI::App* app, protocol::GenerateParams& params) {
       ->check(CLI::Range(0, 1 << 30))
       ->option_text("N")
       ->group(group);
-  add_setting(app, "--seed", params.seed, "Same seed, same answer (default 0)")
+  add_unsigned(app, "--seed", params.seed, "Same seed, same answer (default 0)")
       ->option_text("N")
       ->group(group);
   add_setting(app, "--stop", params.stop,
@@ -167,6 +212,29 @@ protocol::OpenRequest open_request(const SessionOptions& options) {
     request.system = options.system;
   }
   return request;
+}
+
+std::string not_applied(const SessionOptions& options, const protocol::SessionInfo& found) {
+  std::string flags;
+  const auto add = [&](const char* flag, bool differs) {
+    if (differs) flags += (flags.empty() ? "" : ", ") + std::string(flag);
+  };
+  const protocol::Policy& p = options.policy;
+  const std::string& family = options.template_family;
+  add("--policy", !p.name.empty() && p.name != found.policy);
+  add("--template", !family.empty() && family != "auto" && family != found.template_family);
+  // The session does not tell these: whoever gives one should know that it was decided before.
+  add("--window", p.window != 0);
+  add("--sinks", p.sinks != -1);
+  add("--unit", p.unit != 0);
+  add("--block", p.block != 0);
+  add("--select", p.select != 0);
+  add("--representatives", p.representatives != 0);
+  add("--vote", !p.vote.empty());
+  add("--system", options.system_flag != nullptr && options.system_flag->count() > 0);
+  if (flags.empty()) return "";
+  return "session '" + found.name + "' keeps what it was made with (policy " + found.policy +
+         ", template " + found.template_family + "): not applied: " + flags;
 }
 
 }  // namespace ringtide::deploy

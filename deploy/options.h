@@ -51,7 +51,10 @@ CLI::Option* add_setting(CLI::App* app, const std::string& flag, T& value,
 
 CLI::Option* add_switch(CLI::App* app, const std::string& flag, bool& value,
                         const std::string& help);
-// Accepts K, M, G, T (powers of 1024).
+// Refuses what does not fit.
+CLI::Option* add_unsigned(CLI::App* app, const std::string& flag, uint64_t& value,
+                          const std::string& help);
+// Above 0; accepts K, M, G, T (powers of 1024), and B or iB after them.
 CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
                        const std::string& help);
 
@@ -63,5 +66,9 @@ void add_session_options(CLI::App* app, SessionOptions& options);
 void add_sampling_options(CLI::App* app, protocol::GenerateParams& params);
 
 protocol::OpenRequest open_request(const SessionOptions& options);
+
+// What was asked of a session that is there already and keeps what it was made with, for a person;
+// empty where nothing differs.
+std::string not_applied(const SessionOptions& options, const protocol::SessionInfo& found);
 
 }  // namespace ringtide::deploy

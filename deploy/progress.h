@@ -14,6 +14,7 @@ class Progress {
   explicit Progress(bool on) : on_(on) {}
   ~Progress() { stop(); }
 
+  bool on() const { return on_; }
   // `total` 0: not known, and the line shows what is done only. A running phase of the same name
   // goes on; another is ended.
   void start(const std::string& phase, const std::string& unit, int64_t total);

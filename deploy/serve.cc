@@ -13,6 +13,7 @@
 #include "deploy/interrupt.h"
 #include "deploy/local_server.h"
 #include "deploy/machine.h"
+#include "deploy/output.h"
 
 namespace ringtide::deploy {
 
@@ -59,15 +60,15 @@ void serve(const ServeOptions& options) {
                               "(port 0: any that is free)",
                               options.listen, reason));
   }
-  LocalServer server(options.server, options.policy, options.listen);
+  LocalServer server(options.server, options.policy);
+  server.listen(options.listen);
   const ServerFacts& facts = server.facts();
   if (options.json) {
     Json ready = {{"event", "ready"}};
     ready.update(to_json(facts));
     print_line(ready);
   } else {
-    fmt::print("{}", show(facts));
-    std::fflush(stdout);
+    print(show(facts));
   }
   if (!options.address_file.empty()) write_address_file(options.address_file, facts.address);
   const int number = wait_for_stop_signal();
@@ -119,7 +120,9 @@ void add_serve(CLI::App& app, Command& chosen) {
       ->check(CLI::Range(1, 86400))
       ->option_text("N")
       ->group(group);
-  command->callback([options, &chosen] { chosen = [options] { serve(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = {[options] { serve(*options); }, options->json};
+  });
 }
 
 }  // namespace ringtide::deploy

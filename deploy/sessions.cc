@@ -9,6 +9,7 @@
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/interrupt.h"
+#include "deploy/output.h"
 #include "deploy/store_access.h"
 
 namespace ringtide::deploy {
@@ -21,11 +22,9 @@ struct SessionsOptions {
   bool json = false;
 };
 
-std::unique_ptr<protocol::Client> connect_to(const std::string& address) {
+std::unique_ptr<protocol::Client> connect_to(const TargetOptions& target) {
   exit_on_interrupt("\n");
   Progress none(false);
-  TargetOptions target;
-  target.connect = address;
   return std::move(connect(target, none).client);
 }
 
@@ -43,7 +42,7 @@ storage::SessionEntry find(storage::Store& store, const std::string& name) {
 }
 
 std::vector<protocol::SessionInfo> list(const SessionsOptions& options) {
-  if (!options.target.connect.empty()) return connect_to(options.target.connect)->list();
+  if (!options.target.connect.empty()) return connect_to(options.target)->list();
   auto store = open_existing(options, true);
   auto entries = store->list();
   require_ok(entries.status());
@@ -64,13 +63,13 @@ void ls(const SessionsOptions& options) {
                     show_bytes(static_cast<int64_t>(s.appended_bytes)), show_count(s.units),
                     show_bytes(s.bytes_ram), show_bytes(s.bytes_store), show_time(s.created_ms)});
   }
-  if (!options.json) fmt::print("{}", show_table(rows));
+  if (!options.json) print(show_table(rows));
 }
 
 void show(const SessionsOptions& options) {
   protocol::SessionInfo s;
   if (!options.target.connect.empty()) {
-    s = connect_to(options.target.connect)->info(options.name, 0);
+    s = connect_to(options.target)->info(options.name, 0);
   } else {
     auto store = open_existing(options, true);
     s = stored_info(*store, find(*store, options.name));
@@ -95,12 +94,12 @@ void show(const SessionsOptions& options) {
                                   show_count(s.units_selected), show_count(s.reads_ram),
                                   show_count(s.reads_store), show_count(s.units_recomputed))});
   }
-  fmt::print("{}", show_table(rows));
+  print(show_table(rows));
 }
 
 void rm(const SessionsOptions& options) {
   if (!options.target.connect.empty()) {
-    connect_to(options.target.connect)->remove(options.name, 0);
+    connect_to(options.target)->remove(options.name, 0);
   } else {
     auto store = open_existing(options, false);
     require_ok(store->remove(find(*store, options.name).id));
@@ -123,7 +122,7 @@ void add_sessions(CLI::App& app, Command& chosen) {
     add_connect_option(command, options->target.connect);
     add_store_option(command, options->target.server);
     add_switch(command, "--json", options->json, "Print one JSON object a line");
-    command->callback([=, &chosen] { chosen = [=] { work(*options); }; });
+    command->callback([=, &chosen] { chosen = {[=] { work(*options); }, options->json}; });
   };
   add("ls", "All sessions, one a line", false, ls);
   add("show", "One session: tokens, bytes in each tier, what was retrieved", true, show);

@@ -8,6 +8,7 @@
 #include "deploy/conversation.h"
 #include "deploy/describe.h"
 #include "deploy/model_cache.h"
+#include "deploy/output.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 
@@ -52,13 +53,14 @@ void tokenize(const TokenizeOptions& options) {
     Progress none(false);
     TargetOptions target;
     target.connect = options.connect;
+    target.server.model = options.model;
     tokens = connect(target, none).client->tokenize(text);
   }
   for (const auto& [id, bytes] : tokens) {
     if (options.json) {
       print_line({{"id", id}, {"text", bytes}, {"bytes", bytes.size()}});
     } else {
-      fmt::print("{:>8}  {}\n", id, show_piece(bytes));
+      print(fmt::format("{:>8}  {}\n", id, show_piece(bytes)));
     }
   }
 }
@@ -74,7 +76,9 @@ void add_tokenize(CLI::App& app, Command& chosen) {
       ->option_text("FILE");
   add_connect_option(command, options->connect);
   add_switch(command, "--json", options->json, "Print one JSON object a line");
-  command->callback([options, &chosen] { chosen = [options] { tokenize(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = {[options] { tokenize(*options); }, options->json};
+  });
 }
 
 }  // namespace ringtide::deploy

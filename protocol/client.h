@@ -31,9 +31,11 @@ class ClientSession {
   // goes.
   virtual uint64_t append(const std::function<std::string()>& next, std::optional<uint64_t> offset,
                           const std::function<void(uint64_t)>& progress) = 0;
-  // Streams the answer; `chunk` returning false cancels it.
+  // Streams the answer; `chunk` returning false cancels it. While nothing comes, `quiet` is called
+  // a few times a second; false from it cancels too. Both may use the client.
   virtual GenerateResult generate(const GenerateParams& params,
-                                  const std::function<bool(const TextChunk&)>& chunk) = 0;
+                                  const std::function<bool(const TextChunk&)>& chunk,
+                                  const std::function<bool()>& quiet = nullptr) = 0;
   virtual SessionInfo info() = 0;
   // Waits until everything appended that fills execution blocks has been run; `progress(info)` a
   // few times a second.

@@ -1,6 +1,6 @@
 """Python client of Ringtide: sessions of a language model whose context never ends.
 
-    with Client("127.0.0.1:7700") as client:
+    with Client("127.0.0.1:7717") as client:
         session = client.open("notes")
         session.append(open("book.txt", "rb"))
         for text in session.generate(max_tokens=100):

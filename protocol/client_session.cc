@@ -8,6 +8,7 @@ namespace ringtide::protocol {
 namespace {
 
 constexpr size_t kPiece = 64 << 10;  // bytes of text in one write
+constexpr kj::Duration kQuiet = 200 * kj::MILLISECONDS;
 
 // How far an append has come, as the server tells while it goes on.
 struct Progress {
@@ -24,10 +25,10 @@ struct Inbox {
     kj::Own<kj::PromiseFulfiller<void>> handled;
   };
   std::deque<Arrived> chunks;
-  kj::Own<kj::PromiseFulfiller<void>> wake;
+  kj::Own<kj::PromiseFulfiller<bool>> wake;
 
   void ring() {
-    if (wake.get() != nullptr) wake->fulfill();
+    if (wake.get() != nullptr) wake->fulfill(true);
     wake = nullptr;
   }
 };
@@ -59,7 +60,8 @@ class RpcSession final : public ClientSession {
   uint64_t append(const std::function<std::string()>& next, std::optional<uint64_t> offset,
                   const std::function<void(uint64_t)>& progress) override;
   GenerateResult generate(const GenerateParams& params,
-                          const std::function<bool(const TextChunk&)>& chunk) override;
+                          const std::function<bool(const TextChunk&)>& chunk,
+                          const std::function<bool()>& quiet) override;
   SessionInfo info() override;
   void wait_ingested(const std::function<void(const SessionInfo&)>& progress) override;
 
@@ -111,7 +113,8 @@ void RpcSession::ask_position(wire::TextStream::Client& stream, Progress& progre
 }
 
 GenerateResult RpcSession::generate(const GenerateParams& params,
-                                    const std::function<bool(const TextChunk&)>& chunk) {
+                                    const std::function<bool(const TextChunk&)>& chunk,
+                                    const std::function<bool()>& quiet) {
   auto inbox = std::make_shared<Inbox>();
   auto call = session_.generateRequest();
   write(params, call.initParams());
@@ -133,21 +136,24 @@ GenerateResult RpcSession::generate(const GenerateParams& params,
                     .eagerlyEvaluate(nullptr);
   kj::Promise<void> cancelled = nullptr;
   bool wanted = true;
+  const auto cancel = [&] {
+    wanted = false;
+    cancelled =
+        session_.cancelRequest().send().ignoreResult().eagerlyEvaluate([](kj::Exception&&) {});
+  };
   while (!ended || !inbox->chunks.empty()) {
     if (inbox->chunks.empty()) {
-      auto bell = kj::newPromiseAndFulfiller<void>();
+      auto bell = kj::newPromiseAndFulfiller<bool>();
       inbox->wake = kj::mv(bell.fulfiller);
-      connection_->wait(kj::mv(bell.promise));
+      auto late = connection_->timer().afterDelay(kQuiet).then([] { return false; });
+      const bool rung = connection_->wait(bell.promise.exclusiveJoin(kj::mv(late)));
+      if (!rung && wanted && quiet && !quiet()) cancel();
       continue;
     }
     // The caller's function runs outside the loop: it may use the client.
     auto arrived = std::move(inbox->chunks.front());
     inbox->chunks.pop_front();
-    if (wanted && !chunk(arrived.chunk)) {
-      wanted = false;
-      cancelled =
-          session_.cancelRequest().send().ignoreResult().eagerlyEvaluate([](kj::Exception&&) {});
-    }
+    if (wanted && !chunk(arrived.chunk)) cancel();
     arrived.handled->fulfill();
   }
   const auto results = connection_->wait(kj::mv(result));
@@ -166,7 +172,7 @@ void RpcSession::wait_ingested(const std::function<void(const SessionInfo&)>& pr
     const SessionInfo now = info();
     if (progress) progress(now);
     if (now.state != "ingesting" && now.state != "restoring") return;
-    connection_->wait(connection_->timer().afterDelay(200 * kj::MILLISECONDS));
+    connection_->wait(connection_->timer().afterDelay(kQuiet));
   }
 }
 

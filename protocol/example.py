@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Streams a file into a session, asks about it, and streams the answer out.
 
-    protocol/example.py 127.0.0.1:7700 notes book.txt "What is the book about?"
+    protocol/example.py 127.0.0.1:7717 notes book.txt "What is the book about?"
 
 Run it again with the same session: the file goes on where an interrupted run stopped, and a file that
 is already there is not sent twice.

@@ -45,5 +45,13 @@ TEST(Format, TableCountsCharactersNotBytes) {
   EXPECT_EQ(show_table({{"é", "x"}, {"ab", "y"}}), "é   x\nab  y\n");
 }
 
+TEST(Format, WordsForAShell) {
+  EXPECT_EQ(quote_for_shell("/tmp/store-1.2"), "/tmp/store-1.2");
+  EXPECT_EQ(quote_for_shell(""), "''");
+  EXPECT_EQ(quote_for_shell("a b"), "'a b'");
+  EXPECT_EQ(quote_for_shell("it's $HOME"), "'it'\\''s $HOME'");
+  EXPECT_EQ(quote_for_shell("gr\u00fcn"), "'gr\u00fcn'");
+}
+
 }  // namespace
 }  // namespace ringtide::deploy

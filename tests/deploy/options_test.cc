@@ -92,5 +92,34 @@ TEST_F(Options, ValuesOutsideTheirRangeAreRefused) {
   EXPECT_THROW(parse({"--policy", "best"}), CLI::ValidationError);
 }
 
+TEST_F(Options, BytesThatAreNoneAreRefused) {
+  for (const char* text : {"-5", "0", "", "K", "1.5G", "5Q", "5GG", "99999999999G", "1 G"}) {
+    EXPECT_THROW(parse({"--ram-budget", text}), CLI::ValidationError) << text;
+  }
+  parse({"--ram-budget", "64MiB"});
+  EXPECT_EQ(server_.ram_budget, 64 << 20);
+}
+
+TEST_F(Options, SeedsAreRefusedRatherThanClamped) {
+  parse({"--seed", "18446744073709551615"});
+  EXPECT_EQ(params_.seed, ~uint64_t{0});
+  for (const char* text : {"18446744073709551616", "-1", "1e3", ""}) {
+    EXPECT_THROW(parse({"--seed", text}), CLI::ParseError) << text;
+  }
+}
+
+TEST_F(Options, ASessionKeepsWhatItWasMadeWith) {
+  protocol::SessionInfo found;
+  found.name = "notes";
+  found.policy = "infllm";
+  found.template_family = "chatml";
+  parse({"--policy", "infllm", "--template", "auto"});
+  EXPECT_EQ(not_applied(session_, found), "");
+  parse({"--policy", "exact", "--template", "raw", "--system", ""});
+  EXPECT_EQ(not_applied(session_, found),
+            "session 'notes' keeps what it was made with (policy infllm, template chatml): not "
+            "applied: --policy, --template, --system");
+}
+
 }  // namespace
 }  // namespace ringtide::deploy

@@ -2,10 +2,14 @@
 
 import json
 import os
+import pty
+import shlex
 import socket
+import subprocess
 import unittest
 
-from harness import (FAILED, MODEL, NOT_FOUND, OK, REFUSED, STORE, UNREACHABLE, USAGE, Case, run)
+from harness import (BINARY, CLOSED_PIPE, FAILED, MODEL, NOT_FOUND, OK, REFUSED, STORE, TIMEOUT,
+                     UNREACHABLE, USAGE, Case, environment, run, spawn)
 
 
 class Usage(Case):
@@ -21,6 +25,12 @@ class Usage(Case):
                            (["ask", "--session", "s", "--policy", "best"], "--policy"),
                            (["ask", "--session", "s", "--max-tokens", "-1"], "--max-tokens"),
                            (["serve", "--ram-budget", "lots"], "--ram-budget"),
+                           (["serve", "--ram-budget", "-5"], "--ram-budget"),
+                           (["serve", "--ram-budget", "5Q"], "--ram-budget"),
+                           (["serve", "--ram-budget", "99999999999G"], "--ram-budget"),
+                           (["ask", "--session", "s", "--seed", str(1 << 64)], "--seed"),
+                           (["ask", "--session", "s", "--seed", "-1"], "--seed"),
+                           (["ask", "--session", "s", "--prompt", "a", "--prompt", "b"], "once"),
                            (["ask", "--session", "s", "--new", "--existing"], "--existing"),
                            (["dance"], "dance"),
                            ([], "--help")):
@@ -32,7 +42,10 @@ class Usage(Case):
         result = run("--config", good, "tokenize", "ab")
         self.assertEqual(result.code, OK, result.err)
         bad = self.path("bad.ini", b"[tokenize]\nmodle = \"x\"\n")
-        self.assert_fails(run("--config", bad, "tokenize", "ab"), USAGE, "modle")
+        self.assert_fails(run("--config", bad, "tokenize", "ab"), USAGE,
+                          bad + ': [tokenize] has no setting "modle"')
+        worse = self.path("worse.ini", b"[tokenise]\nmodel = \"x\"\n")
+        self.assert_fails(run("--config", worse, "tokenize", "ab"), USAGE, worse, "[tokenise]")
         self.assert_fails(run("--config", self.path("none.ini"), "doctor"), USAGE, "none.ini")
 
     def test_text_that_cannot_be_read(self):
@@ -42,6 +55,112 @@ class Usage(Case):
         self.assert_fails(run("ask", "--session", "s", "--append", self.folder, *self.embedded()),
                           USAGE, self.folder)
         self.assertFalse(os.path.exists(self.store), "nothing was made before the input was checked")
+
+
+    def test_what_would_be_refused_makes_no_session(self):
+        empty = self.path("empty.txt", b"")
+        for args, code in ((["--prompt", "x", "--stop", ""], USAGE),
+                           (["--prompt", "x", "--temperature", "nan"], USAGE),
+                           (["--prompt", "x", "--top-p", "0"], USAGE),
+                           (["--prompt", "x", "--repetition-penalty", "nan"], USAGE),
+                           (["--new"], USAGE),
+                           ([], NOT_FOUND),
+                           (["--prompt", ""], NOT_FOUND),
+                           (["--append", empty, "--generate"], NOT_FOUND)):
+            with self.subTest(args=args):
+                self.assert_fails(run("ask", "--session", "s", *args, *self.embedded()), code)
+        if os.path.exists(self.store):
+            self.assertEqual(run("sessions", "ls", "--json", "--store", self.store).events, [])
+
+    def test_failures_are_objects_too(self):
+        for args, code in ((["sessions", "ls", "--store", self.path("nowhere")], STORE),
+                           (["ask", "--session", "s", "--max-tokens", "-1"], USAGE)):
+            result = run(*args, "--json")
+            self.assertEqual(result.code, code)
+            error = result.events[-1]
+            self.assertEqual((list(error), error["event"], error["code"]),
+                             (["event", "code", "message"], "error", code))
+            self.assertIn(error["message"], result.err)
+
+
+class Output(Case):
+    LONG = ["--prompt", "go", "--max-tokens", "1000000"]
+
+    def test_full_disk(self):
+        for flags in ([], ["--json"]):
+            with open("/dev/full", "wb") as full:
+                result = subprocess.run([BINARY, "ask", "--session", "s", *flags, *self.LONG,
+                                         *self.embedded()], env=environment(), stdout=full,
+                                        stderr=subprocess.PIPE, timeout=TIMEOUT)
+            self.assertEqual(result.returncode, FAILED, result.stderr)
+            self.assertIn(b"No space left", result.stderr)
+
+    def test_reader_that_leaves(self):
+        for flags in ([], ["--json"]):
+            process = spawn("ask", "--session", "s", *flags, *self.LONG, *self.embedded(),
+                            stdin=subprocess.DEVNULL)
+            self.assertTrue(process.stdout.read(1))
+            process.stdout.close()
+            self.assertEqual(process.stderr.read(), b"")
+            self.assertEqual(process.wait(TIMEOUT), CLOSED_PIPE)
+            process.stderr.close()
+
+    def test_resume_line_is_for_a_shell(self):
+        store = self.path("a store's")
+        made = run("ask", "--session", "it's \"mine\"", "--prompt", "x", "--max-tokens", "1",
+                   "--model", self.model, "--store", os.path.relpath(store), "--threads", "1")
+        self.assertEqual(made.code, OK, made.err)
+        line = made.err.splitlines()[-1].split(None, 1)[1]
+        self.assertEqual(shlex.split(line),
+                         ["ringtide", "ask", "--session", "it's \"mine\"", "--store",
+                          os.path.realpath(store), "--model", os.path.realpath(self.model),
+                          "--prompt", "TEXT"])
+
+    def test_settings_that_a_session_keeps(self):
+        def ask(*flags):
+            result = run("ask", "--session", "s", "--prompt", "x", "--max-tokens", "1", *flags,
+                         *self.embedded())
+            self.assertEqual(result.code, OK, result.err)
+            return result.err
+        small = ["--window", "64", "--sinks", "16", "--unit", "16", "--block", "32"]
+        self.assertNotIn("keeps", ask("--policy", "streaming", *small))
+        self.assertNotIn("keeps", ask("--policy", "streaming"))
+        told = ask("--policy", "exact", "--window", "32", "--system", "x", "--template", "raw")
+        for word in ("keeps", "streaming", "--policy", "--window", "--system"):
+            self.assertIn(word, told)
+
+    def test_flags_without_use(self):
+        daemon = self.daemon()
+        result = run("sessions", "ls", "--store", self.path("other"), *daemon.connect)
+        self.assertEqual(result.code, OK)
+        self.assertIn("--store is not used", result.err)
+
+    def test_chat_takes_every_character(self):
+        daemon = self.daemon()
+        for language in ("C", "C.UTF-8"):
+            with self.subTest(language=language):
+                name = "chat-" + language
+                pid, terminal = pty.fork()
+                if pid == 0:
+                    os.environ.update(LC_ALL=language, TERM="xterm")
+                    os.execve(BINARY, [BINARY, "chat", "--session", name, "--template", "raw",
+                                       "--max-tokens", "1", *daemon.connect],
+                              {k: v for k, v in os.environ.items()
+                               if not k.startswith("RINGTIDE_")})
+                said = "grün 猫🙂"
+                seen = b""
+                while b"> " not in seen:
+                    seen += os.read(terminal, 4096)
+                os.write(terminal, said.encode() + b"\n/quit\n")
+                try:
+                    while os.read(terminal, 4096):
+                        pass
+                except OSError:
+                    pass  # how a terminal says that its other end is gone
+                os.close(terminal)
+                self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), OK)
+                shown = run("sessions", "show", name, "--json", *daemon.connect)
+                self.assertEqual(shown.events[0]["appended_bytes"], len(said.encode()))
 
 
 class Models(Case):

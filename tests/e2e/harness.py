@@ -13,6 +13,7 @@ TINY_GGUF = os.environ.get("RINGTIDE_TINY_GGUF", "build/tiny_gguf")
 TIMEOUT = float(os.environ.get("RINGTIDE_TEST_TIMEOUT", "120"))  # of one command, for the hung case
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_FOUND, STORE, MODEL, REFUSED = range(8)
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 # A memory small enough that a few hundred tokens reach every part of it.
 SMALL_POLICY = ["--policy", "infllm", "--window", "64", "--sinks", "16", "--unit", "16",
