@@ -59,6 +59,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   // Units of one layout are bytes of another: the fingerprint keeps them apart.
   storage::StoreOptions store;
   store.fingerprint = facts.fingerprint + "-" + options.kv_type;
+  store.accept_loss = options.accept_loss;
   system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   const model::EngineOptions engine{.threads = facts.threads,

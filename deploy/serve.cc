@@ -91,6 +91,8 @@ void add_serve(CLI::App& app, Command& chosen) {
   add_setting(command, "--address-file", options->address_file,
               "Write the address with the real port here once clients can connect")
       ->option_text("FILE");
+  add_switch(command, "--accept-loss", options->server.accept_loss,
+             "Open a store whose session log is damaged, without the text after the damage");
   add_switch(command, "--json", options->json, "Tell what happens as one JSON object a line");
   add_engine_options(command, options->server);
   add_policy_options(command, options->policy);

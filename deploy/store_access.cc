@@ -1,6 +1,7 @@
 #include "deploy/store_access.h"
 
 #include <fmt/core.h>
+#include <spdlog/spdlog.h>
 
 #include <filesystem>
 #include <utility>
@@ -26,7 +27,11 @@ std::unique_ptr<storage::Store> open_store(const std::string& path,
                               path));
   }
   auto store = storage::Store::open(path, options);
-  if (store.ok()) return std::move(store.value());
+  if (store.ok()) {
+    if (const std::string aside = store.value()->stats().set_aside; !aside.empty())
+      spdlog::warn("the database of units was damaged: moved to {}, units are made again", aside);
+    return std::move(store.value());
+  }
   std::string message = store.status().message();
   if (store.status().code() == storage::Code::Busy) {
     message += "; if that is a running 'ringtide serve', talk to it with --connect ADDR";

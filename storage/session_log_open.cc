@@ -44,10 +44,11 @@ Result<std::unique_ptr<SessionLog>> SessionLog::open(const std::string& path,
                                                      const StoreOptions& options) {
   auto db = Database::open(path, database_options(options));
   if (db.status().code() == Code::Corrupt)
-    return Status(Code::Corrupt, db.status().message() +
-                                     ": text that was acknowledged after the damage cannot be read."
-                                     " Copy the folder, then open it with --accept-loss to keep"
-                                     " what comes before");
+    return Status(Code::Corrupt,
+                  db.status().message() +
+                      ": text that was acknowledged after the damage cannot be read."
+                      " Copy the folder, then open it with serve --accept-loss to keep"
+                      " what comes before");
   if (!db.ok()) return db.status();
   std::unique_ptr<SessionLog> log(new SessionLog(std::move(db.value())));
   if (Status status = log->check_format(); !status.ok()) return status;
