@@ -303,6 +303,21 @@ TEST_F(FailureTest, UnitsOfASessionThatCouldNotBeRemovedAreStored) {
   EXPECT_GE(found[0].units, units);
 }
 
+TEST_F(FailureTest, NoAcknowledgementWaitsForUnits) {
+  stop();
+  Gate reached, gate;
+  faults.before_put = [&] { reached.open(), gate.wait(); };
+  world.unit = 16;
+  start();
+  const auto s = session("a");
+  ASSERT_TRUE(append(*s, words(200)).ok());
+  reached.wait();
+  EXPECT_TRUE(append(*s, "more").ok());
+  EXPECT_TRUE(generate(*s).outcome.ok());
+  gate.open();
+  stop();
+}
+
 TEST_F(FailureTest, UnitsThatCannotBeWrittenHurtNobody) {
   world.unit = 16;
   faults.units_full = true;
