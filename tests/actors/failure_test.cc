@@ -181,6 +181,26 @@ TEST_F(FailureTest, WhoComesBackIsNotRefused) {
   world.before_pass({});
 }
 
+TEST_F(FailureTest, APlaceThatIsNotWantedAnyMoreIsGivenBack) {
+  world.max_contexts = 1;
+  Gate gate;
+  world.before_pass([&](const FakePass& pass) {
+    if (pass.kind == Kind::Open) gate.wait();
+  });
+  const auto s = session("a"), other = session("b");
+  ASSERT_TRUE(append(*s, "hello").ok());
+  ASSERT_TRUE(append(*other, "hello").ok());
+  auto speaking = begin(*s, {});
+  EXPECT_TRUE(world.wait_for([](const FakePass& pass) { return pass.kind == Kind::Open; }));
+  speaking.cancel();
+  EXPECT_EQ(speaking.wait().result.reason, FinishReason::Cancelled);
+  gate.open();
+  while (info(*s).state != "idle") continue;  // it enters
+  const Said said = generate(*other, 5);
+  EXPECT_TRUE(said.outcome.ok()) << said.outcome.message;
+  world.before_pass({});
+}
+
 TEST_F(FailureTest, WhatDoesNotFitEvenAloneIsSaid) {
   world.max_contexts = 0;
   const auto s = session("a");
@@ -301,6 +321,21 @@ TEST_F(FailureTest, UnitsOfASessionThatCouldNotBeRemovedAreStored) {
   const auto found = list();
   ASSERT_EQ(found.size(), 1u);
   EXPECT_GE(found[0].units, units);
+}
+
+TEST_F(FailureTest, NoAcknowledgementWaitsForUnits) {
+  stop();
+  Gate reached, gate;
+  faults.before_put = [&] { reached.open(), gate.wait(); };
+  world.unit = 16;
+  start();
+  const auto s = session("a");
+  ASSERT_TRUE(append(*s, words(200)).ok());
+  reached.wait();
+  EXPECT_TRUE(append(*s, "more").ok());
+  EXPECT_TRUE(generate(*s).outcome.ok());
+  gate.open();
+  stop();
 }
 
 TEST_F(FailureTest, UnitsThatCannotBeWrittenHurtNobody) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -18,6 +19,7 @@ struct StoreFaults {
   std::atomic<bool> log_throws{false};   // the next append, once
   std::atomic<bool> units_throw{false};  // the next put of units, once
   std::atomic<bool> stays{false};        // removals: NoSpace
+  std::function<void()> before_put;      // of units, if set; set before the store works
   std::atomic<int> appends{0};           // groups written to logs
   std::atomic<int> records{0};           // in them
 };
@@ -58,6 +60,7 @@ class FailingStore : public storage::Store {
     return real_->replay(id, visit);
   }
   storage::Status put(std::span<const storage::UnitWrite> units) override {
+    if (faults_.before_put) faults_.before_put();
     if (faults_.units_throw.exchange(false)) throw std::runtime_error("the store broke");
     if (faults_.units_full) return full();
     return real_->put(units);
