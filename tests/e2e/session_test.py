@@ -1,13 +1,16 @@
 """Append, answer, resume: through the daemon and in-process, with the same result."""
 
 import json
+import os
 import random
+import select
 import signal
 import socket
 import subprocess
 import unittest
 
-from harness import INTERRUPTED, NOT_FOUND, OK, SMALL_POLICY, Case, run, spawn, wait_until
+from harness import (INTERRUPTED, NOT_FOUND, OK, SMALL_POLICY, TIMEOUT, Case, make_model, run, spawn,
+                     wait_until)
 
 RAW = ["--template", "raw"]
 
@@ -144,6 +147,30 @@ class Daemon(Case):
         self.assertEqual(process.returncode, INTERRUPTED if "cancelled" in reasons else OK)
         sent = sum(len(e["tokens"]) for e in lines if e["event"] == "text")
         self.assertGreaterEqual(self.show(*daemon.connect)["tokens"], sent)
+
+    def test_interrupt_before_the_first_text(self):
+        """A session whose past is run again: cancelled long before that has ended."""
+        model = make_model(self.path("larger.gguf"), layers=6, hidden=128, ffn=256)
+        common = ["--session", "s", "--model", model, "--store", self.store, "--threads", "1"]
+        made = run("ask", *RAW, "--policy", "exact", "--append", "-", *common, text=words(1500))
+        self.assertEqual(made.code, OK, made.err)
+        process = spawn("ask", "--max-tokens", "1000000", "--progress", *common,
+                        stdin=subprocess.DEVNULL)
+        err = b""
+        while b"restoring" not in err:
+            if process.stdout in select.select([process.stdout, process.stderr], [], [])[0]:
+                process.kill()
+                process.communicate()
+                self.skipTest("a machine so fast that nothing is seen of it")
+            piece = os.read(process.stderr.fileno(), 4096)
+            self.assertTrue(piece, err)
+            err += piece
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, out), (INTERRUPTED, b""), err)
+        self.assertIn(b"interrupted", err)
+        again = run("ask", "--existing", "--max-tokens", "2", *common)
+        self.assertEqual(again.code, OK, again.err)
 
     def test_garbage_on_the_port(self):
         daemon = self.daemon()
