@@ -47,11 +47,6 @@ void UnitCache::admit(const UnitKey& key, uint32_t layer, std::span<const std::b
   std::memcpy(insert({key, layer}, bytes).data.get(), payload.data(), payload.size());
 }
 
-void UnitCache::forget(const UnitKey& key, uint32_t layers) {
-  for (uint32_t l = 0; l < layers; ++l)
-    if (auto found = by_id_.find({key, l}); found != by_id_.end()) erase(found->second);
-}
-
 void UnitCache::set_capacity(int64_t bytes) {
   capacity_ = bytes;
   ++call_;
