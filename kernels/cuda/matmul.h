@@ -1,0 +1,43 @@
+// Matrix products of bf16 with float32 sums: y (m, n) = x (m, k) * w^T, w (n, k) row-major.
+//
+// Two paths, chosen by what the rows are and never by how many there are, so that batching does not
+// change a token: few_rows() for decoded tokens, many_rows() for blocks of a prompt. In each, a
+// row's result depends on that row alone, bit for bit.
+#pragma once
+
+#include <memory>
+
+#include "kernels/cuda/kv.h"
+
+namespace ringtide::kernels::cuda {
+
+enum class Write : uint8_t { Replace, Add };
+
+// For m <= kFewRows. Reads every weight once: bound by memory.
+constexpr int32_t kFewRows = 64;
+struct Product {
+  const bf16* x = nullptr;  // (m, k), rows 16-byte aligned
+  const bf16* w = nullptr;  // (n, k)
+  int32_t m = 0;
+  int64_t n = 0, k = 0;     // k a multiple of 8
+  bf16* y = nullptr;        // (m, n); or
+  float* y32 = nullptr;     // (m, n); exactly one of the two is set
+  Write write = Write::Replace;  // Add: y32 only
+  float* scratch = nullptr;      // few_rows_scratch() floats
+};
+int64_t few_rows_scratch(int64_t n, int64_t k);  // floats, enough for any m <= kFewRows
+void few_rows(const Product& p, cudaStream_t stream);
+
+// cuBLASLt, with one algorithm for each (n, k, kind of output) whatever m is. Not thread-safe.
+class ManyRows {
+ public:
+  ManyRows();  // throws DeviceError where the library cannot be had
+  ~ManyRows();
+  void run(const Product& p, cudaStream_t stream);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ringtide::kernels::cuda
