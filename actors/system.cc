@@ -28,7 +28,7 @@ FactsPtr make_facts(const SystemOptions& options) {
   facts.version = options.version;
   facts.store_path = options.store_path;
   facts.trained_context = options.model->config.trained_context;
-  facts.weight_bytes = options.model->weight_bytes;
+  facts.weight_bytes = options.model->tensors.bytes;
   facts.threads = options.threads;
   facts.default_policy = options.default_policy;
   facts.max_sessions = static_cast<size_t>(options.max_sessions);

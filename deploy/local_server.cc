@@ -11,6 +11,7 @@
 #include "deploy/model_cache.h"
 #include "deploy/store_access.h"
 #include "kernels/threads.h"
+#include "model/cpu_weights.h"
 #include "model/engine.h"
 #include "model/model.h"
 #include "model/unit_store.h"
@@ -30,17 +31,14 @@ namespace {
 
 std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
   facts.path = find_model(options.model);
-  kernels::ThreadPool threads(facts.threads);
-  auto model = model::Model::load(facts.path, threads);
+  auto model = model::Model::load(facts.path);
   facts.model = model->config.name;
   facts.architecture = model->config.architecture;
   facts.fingerprint = model->fingerprint;
-  facts.weight_bytes = model->weight_bytes;
+  facts.weight_bytes = model->tensors.bytes;
   facts.trained_context = model->config.trained_context;
   facts.layers = model->config.layers;
-  if (!model->layers.empty()) {
-    facts.quantisation = kernels::type_info(model->layers[0].gate.type).name;
-  }
+  facts.quantisation = kernels::type_info(model->tensors.layers[0].gate.type).name;
   return model;
 }
 
@@ -65,8 +63,11 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   const model::EngineOptions engine{.threads = facts.threads,
                                     .ram_budget = facts.ram_budget,
                                     .half_kv = options.kv_type == "f16"};
-  system.make_engine = [model = system.model, engine](model::UnitStore& units) {
-    return model::make_cpu_engine(model, engine, units);
+  kernels::ThreadPool packers(facts.threads);
+  system.make_engine = [model = system.model, engine,
+                        weights =
+                            model::pack_weights(*system.model, packers)](model::UnitStore& units) {
+    return model::make_cpu_engine(model, engine, units, weights);
   };
   system.version = RINGTIDE_VERSION;
   system.store_path = options.store;

@@ -7,6 +7,7 @@
 
 #include "model/context.h"
 #include "model/context_attention.h"
+#include "model/cpu_weights.h"
 #include "model/engine.h"
 #include "model/model.h"
 #include "model/restore.h"
@@ -25,7 +26,8 @@ int64_t physical_memory() {
 
 class CpuEngine final : public Engine {
  public:
-  CpuEngine(std::shared_ptr<const Model> model, const EngineOptions& options, UnitStore& store)
+  CpuEngine(std::shared_ptr<const Model> model, std::shared_ptr<const CpuWeights> weights,
+            const EngineOptions& options, UnitStore& store)
       : model_(std::move(model)),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
@@ -33,8 +35,9 @@ class CpuEngine final : public Engine {
         store_(store),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
+        weights_(weights ? std::move(weights) : pack_weights(*model_, threads_)),
         cache_(store),
-        transformer_(*model_, threads_),
+        transformer_(*model_, *weights_, threads_),
         attention_(make_attention()) {}
 
   void open(ContextId id, const PolicyConfig& config) override {
@@ -269,6 +272,7 @@ class CpuEngine final : public Engine {
   UnitStore& store_;
   // The engine's thread.
   kernels::ThreadPool threads_;
+  const std::shared_ptr<const CpuWeights> weights_;
   UnitCache cache_;
   Transformer transformer_;
   ContextAttention attention_;
@@ -281,8 +285,9 @@ class CpuEngine final : public Engine {
 }  // namespace
 
 std::unique_ptr<Engine> make_cpu_engine(std::shared_ptr<const Model> model,
-                                        const EngineOptions& options, UnitStore& units) {
-  return std::make_unique<CpuEngine>(std::move(model), options, units);
+                                        const EngineOptions& options, UnitStore& units,
+                                        std::shared_ptr<const CpuWeights> weights) {
+  return std::make_unique<CpuEngine>(std::move(model), std::move(weights), options, units);
 }
 
 }  // namespace ringtide::model

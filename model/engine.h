@@ -17,7 +17,8 @@
 
 namespace ringtide::model {
 
-class Model;  // model/model.h
+class Model;        // model/model.h
+struct CpuWeights;  // model/cpu_weights.h
 
 using ContextId = uint64_t;
 
@@ -98,8 +99,10 @@ class Engine {
   virtual std::vector<UnitUse> last_used(ContextId id) const = 0;
 };
 
-// The engine of this machine's processors. `units` must outlive it.
+// The engine of this machine's processors. `units` must outlive it. `weights` are those of `model`,
+// packed before and shared with other engines; null: packs its own.
 std::unique_ptr<Engine> make_cpu_engine(std::shared_ptr<const Model> model,
-                                        const EngineOptions& options, UnitStore& units);
+                                        const EngineOptions& options, UnitStore& units,
+                                        std::shared_ptr<const CpuWeights> weights = nullptr);
 
 }  // namespace ringtide::model

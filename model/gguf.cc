@@ -1,17 +1,10 @@
 #include "model/gguf.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <limits>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -100,40 +93,6 @@ T load(const std::byte* from) {
   std::memcpy(&value, from, sizeof value);
   return value;
 }
-
-class Mapping {
- public:
-  explicit Mapping(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) refuse(path, errno);
-    struct stat status;
-    int error = ::fstat(fd, &status) == 0 ? 0 : errno;
-    const bool regular = error == 0 && S_ISREG(status.st_mode);
-    if (regular && status.st_size > 0) {
-      size_ = static_cast<size_t>(status.st_size);
-      data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-      if (data_ == MAP_FAILED) error = errno;
-    }
-    ::close(fd);
-    if (error != 0) refuse(path, error);
-    if (!regular) throw ModelError(path + ": is not a regular file; name a GGUF model file");
-  }
-  ~Mapping() {
-    if (size_ > 0) ::munmap(data_, size_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
-
- private:
-  [[noreturn]] static void refuse(const std::string& path, int error) {
-    throw ModelError(path + ": cannot be read: " + std::generic_category().message(error));
-  }
-
-  void* data_ = nullptr;
-  size_t size_ = 0;
-};
 
 // Takes fields off the front of the bytes; every step is checked against what is left.
 class Reader {
@@ -389,7 +348,7 @@ std::string quoted(std::string_view name) {
 }
 
 GgufFile GgufFile::open(const std::string& path) {
-  auto mapping = std::make_shared<const Mapping>(path);
+  auto mapping = std::make_shared<const MappedFile>(path, "a GGUF model file");
   const auto bytes = mapping->bytes();
   return GgufFile(std::move(mapping), bytes, path);
 }
@@ -398,7 +357,7 @@ GgufFile GgufFile::from_memory(std::span<const std::byte> bytes, std::string nam
   return GgufFile(nullptr, bytes, std::move(name));
 }
 
-GgufFile::GgufFile(std::shared_ptr<const void> mapping, std::span<const std::byte> bytes,
+GgufFile::GgufFile(std::shared_ptr<const MappedFile> mapping, std::span<const std::byte> bytes,
                    std::string name)
     : mapping_(std::move(mapping)), bytes_(bytes), name_(std::move(name)) {
   Reader in(*this, bytes);
@@ -449,11 +408,6 @@ const GgufEntry* GgufFile::entry(std::string_view key) const {
 const GgufTensor* GgufFile::tensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
-}
-
-void GgufFile::forget_pages() const {
-  if (mapping_ == nullptr) return;
-  ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
 }
 
 void GgufFile::fail(const std::string& what) const { throw ModelError(name_ + ": " + what); }

@@ -4,9 +4,8 @@
 // offsets that fit its size, distinct names, and tensors that do not overlap. Nothing is allocated
 // that the bytes present do not justify. Versions 2 and 3, little endian.
 //
-// Strings and tensor bytes point into the range; they live as long as the file object. A mapped
-// file must not be truncated by others while it is open: the system then answers a read with
-// SIGBUS. Immutable after construction; any thread.
+// Strings and tensor bytes point into the range; they live as long as the file object or its
+// mapping. Immutable after construction; any thread.
 //
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 #pragma once
@@ -21,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "model/mapped_file.h"
 #include "model/types.h"
 
 namespace ringtide::model {
@@ -100,15 +100,14 @@ class GgufFile {
     return *std::move(value);
   }
 
-  // Lets the system take back the memory of a mapped file's pages; they are read again when
-  // touched.
-  void forget_pages() const;
+  // Keeps the bytes; null where they are the caller's.
+  const std::shared_ptr<const MappedFile>& mapping() const { return mapping_; }
 
   // Throws ModelError "NAME: what".
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
-  GgufFile(std::shared_ptr<const void> mapping, std::span<const std::byte> bytes, std::string name);
+  GgufFile(std::shared_ptr<const MappedFile> mapping, std::span<const std::byte> bytes, std::string name);
 
   [[noreturn]] void missing(std::string_view key) const;
   void read(const GgufEntry& e, bool& value) const;
@@ -122,7 +121,7 @@ class GgufFile {
   template <class T>
   void read(const GgufEntry& e, std::vector<T>& values) const;
 
-  std::shared_ptr<const void> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   std::span<const std::byte> bytes_;
   std::string name_;
   uint32_t version_ = 0;

@@ -1,15 +1,14 @@
-// A loaded model: shape, weights, tokenizer, template. Immutable; shared by engines.
+// A model as its file has it: shape, tensors, tokenizer, template. Immutable; shared by engines.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "kernels/matmul.h"
-#include "kernels/tensor_type.h"
+#include "model/mapped_file.h"
+#include "model/tensors.h"
 #include "model/types.h"
 
 namespace ringtide::model {
@@ -35,40 +34,23 @@ struct ModelConfig {
   std::vector<double> rope_inv_freq;
 };
 
-struct LayerWeights {
-  const float* attention_norm = nullptr;  // (hidden)
-  kernels::PackedMatrix wq;         // hidden -> heads * head_dim, rows in half-split RoPE order
-  kernels::PackedMatrix wk;         // hidden -> kv_heads * head_dim, rows in half-split RoPE order
-  kernels::PackedMatrix wv;         // hidden -> kv_heads * head_dim
-  kernels::PackedMatrix wo;         // heads * head_dim -> hidden
-  const float* ffn_norm = nullptr;  // (hidden)
-  kernels::PackedMatrix gate, up;   // hidden -> ffn
-  kernels::PackedMatrix down;       // ffn -> hidden
-};
-
-// The rows of the embedding, as they lie in the file.
-struct Embedding {
-  kernels::TensorType type = kernels::TensorType::F32;
-  const std::byte* rows = nullptr;  // (vocabulary, hidden)
-};
-
 class Model {
  public:
-  // Maps and validates a GGUF file, packs its weights with `threads`. Throws ModelError.
-  static std::shared_ptr<const Model> load(const std::string& path, kernels::ThreadPool& threads,
-                                           const Progress& progress = {});
+  // Maps and validates a GGUF file. Throws ModelError.
+  static std::shared_ptr<const Model> load(const std::string& path);
+
+  // Lets the system take back the memory of the files' pages; they are read again when touched.
+  void forget_pages() const {
+    for (const auto& file : files) file->forget_pages();
+  }
 
   ModelConfig config;
   std::string path;
   std::string fingerprint;    // 32 hex digits: hash of the file's bytes that decide its numbers
   std::string chat_template;  // the file's own, may be empty
   std::shared_ptr<const Tokenizer> tokenizer;
-  Embedding embedding;
-  std::vector<LayerWeights> layers;
-  const float* output_norm = nullptr;  // (hidden)
-  kernels::PackedMatrix output;        // hidden -> vocabulary (tied: made from the embedding)
-  int64_t weight_bytes = 0;            // packed weights and the mapped embedding
-  std::shared_ptr<const void> memory;  // owns the mapping and the packed weights
+  Tensors tensors;
+  std::vector<std::shared_ptr<const MappedFile>> files;  // what tensors point into
 };
 
 }  // namespace ringtide::model

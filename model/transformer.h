@@ -8,6 +8,7 @@
 #include "kernels/threads.h"
 #include "model/context.h"
 #include "model/context_attention.h"
+#include "model/cpu_weights.h"
 #include "model/model.h"
 
 namespace ringtide::model {
@@ -30,18 +31,20 @@ struct Activations {
 
 class Transformer {
  public:
-  Transformer(const Model& model, kernels::ThreadPool& threads)
-      : model_(model), threads_(threads) {}
+  Transformer(const Model& model, const CpuWeights& weights, kernels::ThreadPool& threads)
+      : config_(model.config), tensors_(model.tensors), weights_(weights), threads_(threads) {}
 
-  // Runs the segments' rows through all layers, leaving the residual stream in act.x in the order of
-  // the segments. Contexts are begun and not yet finished.
+  // Runs the segments' rows through all layers, leaving the residual stream in act.x in the order
+  // of the segments. Contexts are begun and not yet finished.
   void forward(std::span<const Segment> segments, ContextAttention& attention, Activations& act);
 
   // logits (rows, vocabulary) of residual rows (rows, hidden).
   void logits(const float* x, int64_t rows, float* logits, std::vector<float>& scratch);
 
  private:
-  const Model& model_;
+  const ModelConfig& config_;
+  const Tensors& tensors_;  // the embedding and the norms
+  const CpuWeights& weights_;
   kernels::ThreadPool& threads_;
 };
 

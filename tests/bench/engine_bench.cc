@@ -9,7 +9,6 @@
 #include <random>
 #include <string>
 
-#include "kernels/threads.h"
 #include "model/engine.h"
 #include "model/model.h"
 #include "tests/support/memory_units.h"
@@ -40,16 +39,12 @@ int main(int argc, char** argv) {
     if (flag == "--kv") options.half_kv = value != "f32";
   }
   const auto start = std::chrono::steady_clock::now();
-  std::shared_ptr<const model::Model> m;
-  {
-    kernels::ThreadPool threads(options.threads > 0 ? options.threads : 2);
-    m = model::Model::load(argv[1], threads);
-  }
-  std::printf("%s, %.0f MB of weights, loaded in %.2f s\n", m->config.name.c_str(),
-              static_cast<double>(m->weight_bytes) / 1e6, seconds_since(start));
-
+  const auto m = model::Model::load(argv[1]);
   testing::MemoryUnits units;
   auto engine = model::make_cpu_engine(m, options, units);
+  std::printf("%s, %.0f MB of weights, loaded in %.2f s\n", m->config.name.c_str(),
+              static_cast<double>(m->tensors.bytes) / 1e6, seconds_since(start));
+
   engine->open(1, policy);
   std::mt19937 random(1);
   std::vector<model::TokenId> block(policy.block);

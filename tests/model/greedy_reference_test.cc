@@ -22,8 +22,7 @@ using model::TokenId;
 struct GreedyReference : ::testing::Test {
   static void SetUpTestSuite() {
     if (testing::default_model_path().empty()) return;
-    kernels::ThreadPool threads(2);
-    loaded = model::Model::load(testing::default_model_path(), threads);
+    loaded = model::Model::load(testing::default_model_path());
     std::ifstream file(RINGTIDE_FIXTURES "/smollm2_greedy.json");
     fixture = nlohmann::json::parse(file);
   }

@@ -28,7 +28,7 @@ class ModelLoad : public ::testing::Test {
 
   std::shared_ptr<const Model> load(const GgufBuilder& builder) {
     testing::write_file(path_, builder.build());
-    return Model::load(path_, threads_);
+    return Model::load(path_);
   }
   std::string refusal(const GgufBuilder& builder) {
     try {
@@ -41,30 +41,26 @@ class ModelLoad : public ::testing::Test {
 
   std::filesystem::path folder_;
   std::string path_;
-  kernels::ThreadPool threads_{2};
 };
 
 TEST_F(ModelLoad, GivesAWholeModel) {
   const auto model = load(testing::tiny_gguf({.type = "Q4_1", .embedding_type = "Q8_0"}));
   EXPECT_EQ(model->path, path_);
   EXPECT_EQ(model->config.layers, 2);
-  EXPECT_EQ(model->layers.size(), 2u);
+  EXPECT_EQ(model->tensors.layers.size(), 2u);
   EXPECT_THAT(model->fingerprint, ::testing::MatchesRegex("[0-9a-f]{32}"));
   EXPECT_THAT(model->chat_template, HasSubstr("<|im_start|>"));
   ASSERT_NE(model->tokenizer, nullptr);
   EXPECT_EQ(model->tokenizer->size(), model->config.vocabulary);
-  EXPECT_EQ(model->output.n, model->config.vocabulary);
-  EXPECT_EQ(model->output.k, model->config.hidden);
-  EXPECT_GT(model->weight_bytes,
-            kernels::row_bytes(kernels::TensorType::Q8_0, model->config.hidden) *
-                model->config.vocabulary);
+  EXPECT_EQ(model->tensors.output.n, model->config.vocabulary);
+  EXPECT_EQ(model->tensors.output.k, model->config.hidden);
 }
 
 TEST_F(ModelLoad, OutlivesItsDirectoryEntry) {
   const auto model = load(testing::tiny_gguf({.embedding_type = "F32"}));
   const std::vector<std::byte> whole = testing::tiny_gguf({}).tensor("token_embd.weight").bytes;
   std::filesystem::remove(path_);
-  EXPECT_EQ(std::memcmp(model->embedding.rows, whole.data(), whole.size()), 0);
+  EXPECT_EQ(std::memcmp(model->tensors.embedding.rows, whole.data(), whole.size()), 0);
 }
 
 TEST_F(ModelLoad, TheSameFileIsTheSameModel) {

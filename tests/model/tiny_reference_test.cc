@@ -23,8 +23,7 @@ std::shared_ptr<const model::Model> load_tiny() {
   const auto path = std::filesystem::temp_directory_path() /
                     ("tiny_reference." + std::to_string(::getpid()) + ".gguf");
   testing::write_tiny_gguf(path.string(), {.layers = 3, .seed = 11});
-  kernels::ThreadPool threads(2);
-  auto loaded = model::Model::load(path.string(), threads);
+  auto loaded = model::Model::load(path.string());
   std::filesystem::remove(path);
   return loaded;
 }

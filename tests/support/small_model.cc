@@ -6,19 +6,17 @@
 namespace ringtide::testing {
 namespace {
 
-struct Packed {
-  std::vector<std::unique_ptr<std::byte[]>> memory;
-  SmallModel source;  // norms and embedding are used where they lie
+struct Held {
+  SmallModel source;  // what the tensors point into
+  model::Model model;
 };
 
-kernels::PackedMatrix pack(const std::vector<float>& w, int64_t n, int64_t k, Packed& packed,
-                           kernels::ThreadPool& threads) {
-  const auto bytes = kernels::packed_bytes(kernels::TensorType::F32, n, k);
-  packed.memory.push_back(std::make_unique<std::byte[]>(bytes + 64));
-  auto* at = reinterpret_cast<std::byte*>(
-      (reinterpret_cast<uintptr_t>(packed.memory.back().get()) + 63) / 64 * 64);
-  return kernels::pack(kernels::TensorType::F32, reinterpret_cast<const std::byte*>(w.data()), n, k,
-                       {}, at, threads);
+model::RawMatrix raw(const std::vector<float>& w, int64_t n) {
+  model::RawMatrix m;
+  m.rows = reinterpret_cast<const std::byte*>(w.data());
+  m.n = n;
+  m.k = static_cast<int64_t>(w.size()) / n;
+  return m;
 }
 
 }  // namespace
@@ -32,8 +30,8 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
     return w;
   };
   SmallModel m;
-  m.config = {"llama", "small", s.layers,   s.hidden, s.heads, s.kv_heads, s.head_dim,
-              s.ffn,   s.vocabulary, 1 << 20, 1e-5f,    {}};
+  m.config = {"llama",    "small", s.layers,     s.hidden, s.heads, s.kv_heads,
+              s.head_dim, s.ffn,   s.vocabulary, 1 << 20,  1e-5f,   {}};
   for (int j = 0; j < s.head_dim / 2; ++j)
     m.config.rope_inv_freq.push_back(std::pow(1000.0, -2.0 * j / s.head_dim));
   m.embedding = matrix(s.vocabulary, s.hidden, std::sqrt(static_cast<float>(s.hidden)));
@@ -54,27 +52,27 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
     m.layers.push_back(std::move(layer));
   }
 
-  kernels::ThreadPool threads(1);
-  auto packed = std::make_shared<Packed>();
-  packed->source = m;
-  auto model = std::make_shared<model::Model>();
-  const SmallModel& source = packed->source;
-  model->config = source.config;
-  model->fingerprint = "small-" + std::to_string(seed);
-  model->embedding = {kernels::TensorType::F32,
-                      reinterpret_cast<const std::byte*>(source.embedding.data())};
-  model->output_norm = source.output_norm.data();
-  model->output = pack(source.embedding, s.vocabulary, s.hidden, *packed, threads);
-  for (const auto& l : source.layers)
-    model->layers.push_back({l.attention_norm.data(), pack(l.wq, q, s.hidden, *packed, threads),
-                             pack(l.wk, kv, s.hidden, *packed, threads),
-                             pack(l.wv, kv, s.hidden, *packed, threads),
-                             pack(l.wo, s.hidden, q, *packed, threads), l.ffn_norm.data(),
-                             pack(l.gate, s.ffn, s.hidden, *packed, threads),
-                             pack(l.up, s.ffn, s.hidden, *packed, threads),
-                             pack(l.down, s.hidden, s.ffn, *packed, threads)});
-  model->memory = packed;
-  m.model = model;
+  auto held = std::make_shared<Held>();
+  held->source = m;
+  const SmallModel& source = held->source;
+  held->model.config = source.config;
+  held->model.fingerprint = "small-" + std::to_string(seed);
+  model::Tensors& tensors = held->model.tensors;
+  tensors.embedding = tensors.output = raw(source.embedding, s.vocabulary);
+  tensors.output_norm = source.output_norm;
+  for (const auto& l : source.layers) {
+    model::LayerTensors& t = tensors.layers.emplace_back();
+    t.attention_norm = l.attention_norm;
+    t.wq = raw(l.wq, q);
+    t.wk = raw(l.wk, kv);
+    t.wv = raw(l.wv, kv);
+    t.wo = raw(l.wo, s.hidden);
+    t.ffn_norm = l.ffn_norm;
+    t.gate = raw(l.gate, s.ffn);
+    t.up = raw(l.up, s.ffn);
+    t.down = raw(l.down, s.hidden);
+  }
+  m.model = std::shared_ptr<const model::Model>(held, &held->model);
   return m;
 }
 

@@ -16,7 +16,7 @@ struct SmallModel {
   std::vector<float> embedding;  // (vocabulary, hidden), also the output weights
   std::vector<float> output_norm;
   std::vector<Layer> layers;
-  std::shared_ptr<const model::Model> model;  // the same weights, packed
+  std::shared_ptr<const model::Model> model;  // the same weights
 };
 
 struct SmallShape {

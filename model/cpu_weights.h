@@ -1,0 +1,32 @@
+// A model's matrices as the CPU's loops want them. Immutable; shared by the engines of one model,
+// one after another or at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "kernels/threads.h"
+#include "model/model.h"
+
+namespace ringtide::model {
+
+// Names and shapes: tensors.h.
+struct CpuLayer {
+  kernels::PackedMatrix wq, wk, wv, wo, gate, up, down;
+};
+
+struct CpuWeights {
+  std::vector<CpuLayer> layers;
+  kernels::PackedMatrix output;
+  int64_t bytes = 0;
+  std::shared_ptr<const void> memory;  // owns all of it
+};
+
+// Packs every matrix into one allocation, and then lets the system take back the memory of the
+// file's pages. Throws ModelError where there is not enough memory.
+std::shared_ptr<const CpuWeights> pack_weights(const Model& model, kernels::ThreadPool& threads,
+                                               const Progress& progress = {});
+
+}  // namespace ringtide::model
