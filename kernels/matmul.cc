@@ -2,20 +2,7 @@
 
 #include <algorithm>
 
-#ifndef RINGTIDE_KERNELS_MATMUL_ONCE
-#define RINGTIDE_KERNELS_MATMUL_ONCE
-namespace ringtide::kernels {
-
-struct Product {
-  const float* x;
-  int64_t m;
-  PackedMatrix w;
-  float* y;
-  Write write;
-};
-
-}  // namespace ringtide::kernels
-#endif
+#include "kernels/product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul.cc"
@@ -60,7 +47,7 @@ HWY_NOINLINE void direct_tile(const Product& p, int64_t output) {
   const std::byte* block = p.w.data + output / kPanel * panel;
   Tile<R, V, Rows> tile({p.x, p.w.k});
   for (int64_t k = 0; k < p.w.k; k += Panel::kBlock, block += Panel::kBytes) {
-    Panel::read(block, panel, output % kPanel, k, tile);
+    Panel::read(block, panel, output % kPanel, k, p.w.k, tile);
   }
   write_tile(p, tile, 0, output);
 }
@@ -106,7 +93,7 @@ const float* written_panel(const PackedMatrix& w, int64_t panel, float* weights)
     Writer<kTileVectors> writer{weights + column};
     const std::byte* block = data;
     for (int64_t k = 0; k < w.k; k += Panel::kBlock, block += Panel::kBytes) {
-      Panel::read(block, 0, column, k, writer);
+      Panel::read(block, 0, column, k, w.k, writer);
     }
   }
   return weights;
@@ -166,20 +153,16 @@ void product(const Product& p, ThreadPool& threads) {
   }
 }
 
-void multiply(const Product& p, ThreadPool& threads) {
+void multiply_plain(const Product& p, ThreadPool& threads) {
   switch (p.w.type) {
     case TensorType::F32:
-      return product<PlainPanel<PanelF32>>(p, threads);
+      return product<PanelF32>(p, threads);
     case TensorType::F16:
-      return product<PlainPanel<PanelF16>>(p, threads);
+      return product<PanelF16>(p, threads);
     case TensorType::BF16:
-      return product<PlainPanel<PanelBF16>>(p, threads);
-    case TensorType::Q8_0:
-      return product<PanelQ8_0>(p, threads);
-    case TensorType::Q4_0:
-      return product<PanelQ4<false>>(p, threads);
-    case TensorType::Q4_1:
-      return product<PanelQ4<true>>(p, threads);
+      return product<PanelBF16>(p, threads);
+    default:
+      return;
   }
 }
 
@@ -189,12 +172,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ringtide::kernels {
 
-HWY_EXPORT(multiply);
+HWY_EXPORT(multiply_plain);
 
 void matmul(const float* x, int64_t m, const PackedMatrix& w, float* y, Write write,
-            ThreadPool& threads) {
+            ThreadPool& threads, Activations activations) {
   if (m <= 0 || w.n <= 0) return;
-  HWY_DYNAMIC_DISPATCH(multiply)({x, m, w, y, write}, threads);
+  const Product p{x, m, w, y, write};
+  if (coding(w.type).bits > 0) return multiply_coded(p, activations, threads);
+  HWY_DYNAMIC_DISPATCH(multiply_plain)(p, threads);
 }
 
 }  // namespace ringtide::kernels

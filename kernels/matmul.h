@@ -1,4 +1,4 @@
-// Matrix products with quantised weights and float32 activations.
+// Matrix products with quantised weights.
 //
 // A row of the result depends on its own row of x alone: not on how many rows are multiplied
 // together, nor on the number of threads, bit for bit (on one machine). Batching, chunking and
@@ -31,8 +31,13 @@ PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
 
 enum class Write : uint8_t { Replace, Add };
 
+// What coded weights are multiplied by. Integers share a factor among 32 inputs and are off by at
+// most half a step, 1/65024 (Int16) or 1/254 (Int8) of the greatest of the 32; their products with
+// the weights' codes are summed exactly. Weights without codes are multiplied by float32.
+enum class Activations : uint8_t { F32, Int16, Int8 };
+
 // y (m, n) = or += x (m, k) * w^T. Sums in float32 over k in a fixed order. m may be 0.
 void matmul(const float* x, int64_t m, const PackedMatrix& w, float* y, Write write,
-            ThreadPool& threads);
+            ThreadPool& threads, Activations activations = Activations::F32);
 
 }  // namespace ringtide::kernels

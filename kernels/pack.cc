@@ -1,41 +1,59 @@
 #include <cstring>
 
+#include "kernels/coded_block.h"
 #include "kernels/matmul.h"
 #include "kernels/panel.h"
 
 namespace ringtide::kernels {
 namespace {
 
-// Where one output's values go within a panel: its lane.
+// Where one output's values go within a panel: its lane. Runs of `width` inputs stay together.
 template <class T>
-void pack_plain(const std::byte* row, int64_t k, int lane, std::byte* panel) {
+void pack_plain(const std::byte* row, int64_t k, int width, int lane, std::byte* panel) {
   for (int64_t i = 0; i < k; ++i) {
-    std::memcpy(panel + (i * kPanel + lane) * sizeof(T), row + i * sizeof(T), sizeof(T));
+    const int64_t at = (i / width * kPanel + lane) * width + i % width;
+    std::memcpy(panel + at * sizeof(T), row + i * sizeof(T), sizeof(T));
   }
 }
 
-void pack_q8_0(const std::byte* row, int64_t k, int lane, std::byte* panel) {
-  for (int64_t b = 0; b < k / 32; ++b, row += 34, panel += kPanel * 34) {
-    std::memcpy(panel + lane * 2, row, 2);
-    for (int i = 0; i < 32; ++i) panel[kPanel * (2 + i) + lane] = row[2 + i];
-  }
-}
-
-// `halves` half-precision numbers, then 32 nibbles.
-void pack_q4(const std::byte* row, int64_t k, int halves, int lane, std::byte* panel) {
-  const int block = 2 * halves + 16;
-  for (int64_t b = 0; b < k / 32; ++b, row += block, panel += kPanel * block) {
-    for (int h = 0; h < halves; ++h) std::memcpy(panel + (h * kPanel + lane) * 2, row + h * 2, 2);
-    const std::byte* qs = row + 2 * halves;
-    std::byte* words = panel + kPanel * 2 * halves;
-    for (int g = 0; g < 4; ++g) {
-      uint32_t word = 0;
-      for (int j = 0; j < 8; ++j) {
-        const int input = 8 * g + j;
-        const uint32_t byte = std::to_integer<uint32_t>(qs[input % 16]);
-        word |= (input < 16 ? byte & 15u : byte >> 4) << (4 * j);
+// One plane of 32 codes: `bits` of them from `shift` on.
+std::byte* pack_plane(const uint8_t* code, int bits, int shift, int lane, std::byte* at) {
+  for (int g = 0; g < bits; ++g) {
+    for (int i = 0; i < 4; ++i) {
+      int byte = 0;
+      for (int s = 0; s < 8 / bits; ++s) {
+        const int value = code[4 * (g + bits * s) + i] >> shift & ((1 << bits) - 1);
+        byte |= value << (bits * s);
       }
-      std::memcpy(words + (g * kPanel + lane) * 4, &word, 4);
+      at[(g * kPanel + lane) * 4 + i] = static_cast<std::byte>(byte);
+    }
+  }
+  return at + kPanel * 4 * bits;
+}
+
+std::byte* pack_scales(const int8_t* scale, int n, int lane, std::byte* at) {
+  for (int i = 0; i < n; ++i) at[i * kPanel + lane] = static_cast<std::byte>(scale[i]);
+  return at + n * kPanel;
+}
+
+void pack_coded(TensorType type, const std::byte* row, int64_t k, int lane, std::byte* at) {
+  const Coding c = coding(type);
+  const int scales = 32 / c.per_scale;
+  CodedBlock b;
+  for (int64_t block = 0; block < k / c.elements; ++block, row += type_info(type).block_bytes) {
+    read_block(type, row, b);
+    std::memcpy(at + lane * 2, &b.d, 2);
+    if (c.minimum) std::memcpy(at + (kPanel + lane) * 2, &b.m, 2);
+    at += header_bytes(c);
+    for (int part = 0; part < c.elements / 32; ++part) {
+      if (c.scales) {
+        at = pack_scales(b.scale + part * scales, scales, lane, at);
+        if (c.minimum) at = pack_scales(b.minimum + part * scales, scales, lane, at);
+      }
+      at = pack_plane(b.code + part * 32, low_bits(c), 0, lane, at);
+      if (high_bits(c) > 0) {
+        at = pack_plane(b.code + part * 32, high_bits(c), low_bits(c), lane, at);
+      }
     }
   }
 }
@@ -43,16 +61,13 @@ void pack_q4(const std::byte* row, int64_t k, int halves, int lane, std::byte* p
 void pack_row(TensorType type, const std::byte* row, int64_t k, int lane, std::byte* panel) {
   switch (type) {
     case TensorType::F32:
-      return pack_plain<float>(row, k, lane, panel);
+      return pack_plain<float>(row, k, 1, lane, panel);
     case TensorType::F16:
+      return pack_plain<uint16_t>(row, k, 1, lane, panel);
     case TensorType::BF16:
-      return pack_plain<uint16_t>(row, k, lane, panel);
-    case TensorType::Q8_0:
-      return pack_q8_0(row, k, lane, panel);
-    case TensorType::Q4_0:
-      return pack_q4(row, k, 1, lane, panel);
-    case TensorType::Q4_1:
-      return pack_q4(row, k, 2, lane, panel);
+      return pack_plain<uint16_t>(row, k, 2, lane, panel);
+    default:
+      return pack_coded(type, row, k, lane, panel);
   }
 }
 
@@ -65,9 +80,10 @@ int64_t packed_bytes(TensorType type, int64_t n, int64_t k) {
 PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
                   std::span<const int32_t> row_order, std::byte* dst, ThreadPool& threads) {
   const int64_t row = row_bytes(type, k);
+  const bool padded = type == TensorType::BF16 && k % 2 != 0;
   threads.parallel_for(panel_count(n), [&](int64_t p, int) {
     std::byte* panel = dst + p * panel_bytes(type, k);
-    if ((p + 1) * kPanel > n) std::memset(panel, 0, panel_bytes(type, k));
+    if (padded || (p + 1) * kPanel > n) std::memset(panel, 0, panel_bytes(type, k));
     for (int lane = 0; lane < kPanel && p * kPanel + lane < n; ++lane) {
       const int64_t output = p * kPanel + lane;
       const int64_t source = row_order.empty() ? output : row_order[output];

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/coded_block.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/tensor_type.cc"
 #include <hwy/foreach_target.h>
@@ -35,8 +37,11 @@ namespace {
 HWY_EXPORT(floats_to_halves);
 HWY_EXPORT(halves_to_floats);
 
-constexpr TypeInfo kTypes[] = {{"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},
-                               {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20}};
+constexpr TypeInfo kTypes[kTensorTypes] = {
+    {"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},     {"Q8_0", 32, 34},
+    {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},   {"Q5_1", 32, 24},
+    {"Q2_K", 256, 84},  {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
+    {"Q6_K", 256, 210}, {"IQ4_NL", 32, 18}, {"IQ4_XS", 256, 136}};
 
 uint16_t read16(const std::byte* p) {
   uint16_t v;
@@ -44,33 +49,20 @@ uint16_t read16(const std::byte* p) {
   return v;
 }
 
-float read_half(const std::byte* p) { return half_to_float(read16(p)); }
-
-void dequantize_q8_0(const std::byte* src, int64_t n, float* dst) {
-  for (; n > 0; n -= 32, src += 34, dst += 32) {
-    const float d = read_half(src);
-    for (int i = 0; i < 32; ++i) dst[i] = d * std::to_integer<int8_t>(src[2 + i]);
-  }
-}
-
-void dequantize_nibbles(const std::byte* qs, float d, float m, float* dst) {
-  for (int i = 0; i < 16; ++i) {
-    const int q = std::to_integer<int>(qs[i]);
-    dst[i] = d * static_cast<float>(q & 15) + m;
-    dst[i + 16] = d * static_cast<float>(q >> 4) + m;
-  }
-}
-
-void dequantize_q4_0(const std::byte* src, int64_t n, float* dst) {
-  for (; n > 0; n -= 32, src += 18, dst += 32) {
-    const float d = read_half(src);
-    dequantize_nibbles(src + 2, d, -8 * d, dst);
-  }
-}
-
-void dequantize_q4_1(const std::byte* src, int64_t n, float* dst) {
-  for (; n > 0; n -= 32, src += 20, dst += 32) {
-    dequantize_nibbles(src + 4, read_half(src), read_half(src + 2), dst);
+// All but the last difference is exact: a half has 11 significant bits, a scale with its level at
+// most 13 more.
+void dequantize_coded(TensorType type, const std::byte* src, int64_t n, float* dst) {
+  const Coding c = coding(type);
+  CodedBlock b;
+  for (; n > 0; n -= c.elements, src += type_info(type).block_bytes) {
+    read_block(type, src, b);
+    const float d = half_to_float(b.d), m = half_to_float(b.m);
+    for (int i = 0; i < c.elements; ++i) {
+      const int group = i / c.per_scale;
+      const int level = c.table ? kLevels[b.code[i]] : b.code[i] - c.offset;
+      const float scaled = d * static_cast<float>(b.scale[group]) * static_cast<float>(level);
+      *dst++ = scaled - m * static_cast<float>(b.minimum[group]);
+    }
   }
 }
 
@@ -88,12 +80,8 @@ void dequantize(TensorType type, const std::byte* src, int64_t n, float* dst) {
     case TensorType::BF16:
       for (int64_t i = 0; i < n; ++i) dst[i] = bfloat_to_float(read16(src + 2 * i));
       return;
-    case TensorType::Q8_0:
-      return dequantize_q8_0(src, n, dst);
-    case TensorType::Q4_0:
-      return dequantize_q4_0(src, n, dst);
-    case TensorType::Q4_1:
-      return dequantize_q4_1(src, n, dst);
+    default:
+      return dequantize_coded(type, src, n, dst);
   }
 }
 

@@ -7,11 +7,28 @@
 
 namespace ringtide::kernels {
 
-enum class TensorType : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q4_1 };
+enum class TensorType : uint8_t {
+  F32,
+  F16,
+  BF16,
+  Q8_0,
+  Q4_0,
+  Q4_1,
+  Q5_0,
+  Q5_1,
+  Q2_K,
+  Q3_K,
+  Q4_K,
+  Q5_K,
+  Q6_K,
+  IQ4_NL,
+  IQ4_XS,
+};
+inline constexpr int kTensorTypes = 15;
 
 struct TypeInfo {
   std::string_view name;
-  int64_t block_elements;  // elements that share one scale; a row is a whole number of blocks
+  int64_t block_elements;  // elements of a block; a row is a whole number of blocks
   int64_t block_bytes;
 };
 const TypeInfo& type_info(TensorType type);
@@ -21,8 +38,7 @@ inline int64_t row_bytes(TensorType type, int64_t elements) {
   return elements / t.block_elements * t.block_bytes;
 }
 
-// dst[0..n) = the values of n elements, n a multiple of the type's block. Layouts: GGUF's, where a
-// 4-bit block keeps elements 0..15 in the low and 16..31 in the high halves of its 16 bytes.
+// dst[0..n) = the values of n elements in GGUF's layout, n a multiple of the type's block.
 void dequantize(TensorType type, const std::byte* src, int64_t n, float* dst);
 
 // How keys and values are kept.

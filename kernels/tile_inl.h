@@ -50,6 +50,22 @@ struct Tile {
     }
   }
 
+  // Sums that wait in memory, rows `stride` apart.
+  HWY_INLINE void load_sums(const float* from, int64_t stride) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(from + r * stride + v * kLanes);
+    }
+  }
+  HWY_INLINE void store_sums(float* to, int64_t stride) const {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], Df(), to + r * stride + v * kLanes);
+    }
+  }
+
   HWY_INLINE void operator()(int64_t k, const Vf (&w)[kVectors]) {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {

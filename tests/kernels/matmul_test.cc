@@ -4,16 +4,37 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/coded_block.h"
 #include "kernels/half.h"
 #include "tests/kernels/support.h"
 
 namespace ringtide::kernels {
 namespace {
 
-constexpr TensorType kTypes[] = {TensorType::F32,  TensorType::F16,  TensorType::BF16,
-                                 TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1};
+std::vector<TensorType> all_types() {
+  std::vector<TensorType> types;
+  for (int i = 0; i < kTensorTypes; ++i) types.push_back(static_cast<TensorType>(i));
+  return types;
+}
+const std::vector<TensorType> kTypes = all_types();
 
-// Rows of GGUF's layout with random contents and finite scales.
+bool coded(TensorType type) { return coding(type).bits > 0; }
+
+// Where a block's half-precision factors stand.
+std::vector<size_t> factors(TensorType type) {
+  switch (type) {
+    case TensorType::Q2_K:
+      return {80, 82};
+    case TensorType::Q3_K:
+      return {108};
+    case TensorType::Q6_K:
+      return {208};
+    default:
+      return coding(type).minimum ? std::vector<size_t>{0, 2} : std::vector<size_t>{0};
+  }
+}
+
+// Rows of GGUF's layout with random contents and finite factors.
 std::vector<std::byte> random_rows(Random& random, TensorType type, int64_t n, int64_t k) {
   const TypeInfo& info = type_info(type);
   std::vector<std::byte> rows(n * row_bytes(type, k));
@@ -30,8 +51,9 @@ std::vector<std::byte> random_rows(Random& random, TensorType type, int64_t n, i
       put(at, float_to_half(value), 2);
     } else {
       for (int64_t i = 0; i < info.block_bytes; ++i) rows[at + i] = std::byte(random());
-      put(at, float_to_half(value / 16), 2);
-      if (type == TensorType::Q4_1) put(at + 2, float_to_half(-value / 2), 2);
+      for (const size_t f : factors(type)) {
+        put(at + f, float_to_half(normals(random, 1, 1.f / 16)[0]), 2);
+      }
     }
   }
   return rows;
@@ -55,9 +77,9 @@ Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, Thre
 }
 
 std::vector<float> multiply(const std::vector<float>& x, int64_t m, const PackedMatrix& w,
-                            ThreadPool& threads) {
+                            ThreadPool& threads, Activations activations = Activations::F32) {
   std::vector<float> y(m * w.n, NAN);
-  matmul(x.data(), m, w, y.data(), Write::Replace, threads);
+  matmul(x.data(), m, w, y.data(), Write::Replace, threads, activations);
   return y;
 }
 
@@ -68,30 +90,95 @@ class Matmul : public EachTarget {
 };
 RINGTIDE_EACH_TARGET(Matmul);
 
-// Sums in float32: the error is below k * 2^-24 of the sum of magnitudes, for every type, since the
-// weights themselves are exact.
+// Half of an activation's step, relative to the greatest of its group.
+double rounding(Activations a) {
+  return a == Activations::F32 ? 0 : a == Activations::Int16 ? 0.5 / (127 * 256) : 0.5 / 127;
+}
+
+// The error is below what the activations' rounding makes of it, k * 2^-24 of the sum of magnitudes
+// for the sums in float32, and nothing else: the weights themselves are exact.
 TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
   for (const TensorType type : kTypes) {
     const int64_t block = type_info(type).block_elements;
     for (const int64_t n : {1, 5, 31, 32, 33, 64, 95, 130}) {
       for (const int64_t m : {1, 2, 3, 4, 5, 7, 13, 29}) {
-        const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : 4);
+        const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : block == 32 ? 12 : 3);
         const Weights w = make_weights(random_, type, n, k, threads_);
         const std::vector<float> x = normals(random_, m * k);
-        Guarded<float> y(m * n);
-        matmul(x.data(), m, w.packed, y.data(), Write::Replace, threads_);
-        ASSERT_TRUE(y.intact());
-        for (int64_t i = 0; i < m * n; ++i) {
-          double sum = 0, magnitude = 0;
-          for (int64_t j = 0; j < k; ++j) {
-            const double term = double{x[i / n * k + j]} * w.values[i % n * k + j];
-            sum += term;
-            magnitude += std::abs(term);
+        for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
+          if (!coded(type) && a != Activations::F32) continue;
+          Guarded<float> y(m * n);
+          matmul(x.data(), m, w.packed, y.data(), Write::Replace, threads_, a);
+          ASSERT_TRUE(y.intact());
+          for (int64_t i = 0; i < m * n; ++i) {
+            const float* row = &x[i / n * k];
+            const float* weights = &w.values[i % n * k];
+            double sum = 0, magnitude = 0, rounded = 0;
+            for (int64_t j = 0; j < k; ++j) {
+              sum += double{row[j]} * weights[j];
+              magnitude += std::abs(double{row[j]} * weights[j]);
+              if (j % 32 == 0 && a != Activations::F32) {
+                double top = 0;
+                for (int64_t g = j; g < j + 32; ++g) top = std::max(top, std::abs(double{row[g]}));
+                for (int64_t g = j; g < j + 32; ++g) {
+                  rounded += rounding(a) * top * std::abs(weights[g]);
+                }
+              }
+            }
+            // Minima are summed apart from what they are taken from.
+            const double parts = coding(type).minimum && a != Activations::F32 ? 16 : 2;
+            ASSERT_NEAR(y[i], sum, rounded * 1.0001 + parts * magnitude * k * 0x1p-24)
+                << type_info(type).name << " m " << m << " n " << n << " k " << k << " at " << i
+                << " activations " << static_cast<int>(a);
           }
-          ASSERT_NEAR(y[i], sum, magnitude * k * 0x1p-24)
-              << type_info(type).name << " m " << m << " n " << n << " k " << k << " at " << i;
         }
       }
+    }
+  }
+}
+
+// Sums of integers are exact, so the activations' rounding is the whole error: with activations that
+// are integers themselves there is none but that of sums in float32.
+TEST_P(Matmul, IntegersAreMultipliedExactly) {
+  const int64_t n = 70, m = 14, k = 512;
+  for (const TensorType type : kTypes) {
+    if (!coded(type)) continue;
+    const Weights w = make_weights(random_, type, n, k, threads_);
+    for (const Activations a : {Activations::Int16, Activations::Int8}) {
+      const int64_t most = a == Activations::Int16 ? 127 * 256 : 127;
+      std::vector<float> x(m * k);
+      for (int64_t i = 0; i < m * k; ++i) {
+        const int64_t sign = random_() % 2 ? 1 : -1;
+        x[i] = static_cast<float>(i % 32 == 0 ? most * sign : uniform(random_, -most, most));
+      }
+      const std::vector<float> y = multiply(x, m, w.packed, threads_, a);
+      for (int64_t i = 0; i < m * n; ++i) {
+        double sum = 0, magnitude = 0;
+        for (int64_t j = 0; j < k; ++j) {
+          const double term = double{x[i / n * k + j]} * w.values[i % n * k + j];
+          sum += term;
+          magnitude += std::abs(term);
+        }
+        ASSERT_NEAR(y[i], sum, magnitude * 4e-6) << type_info(type).name << " at " << i;
+      }
+    }
+  }
+}
+
+TEST_P(Matmul, ZerosAndWhatIsNotFiniteStaySo) {
+  const int64_t k = 256;
+  const Weights w = make_weights(random_, TensorType::Q4_K, 40, k, threads_);
+  for (const Activations a : {Activations::Int16, Activations::Int8}) {
+    for (const float y : multiply(std::vector<float>(k, 0.f), 1, w.packed, threads_, a)) {
+      ASSERT_EQ(y, 0);
+    }
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> x = normals(random_, k);
+      x[77] = bad;
+      for (const float y : multiply(x, 1, w.packed, threads_, a)) ASSERT_FALSE(std::isfinite(y));
+    }
+    for (const float y : multiply(std::vector<float>(k, 1e-42f), 1, w.packed, threads_, a)) {
+      ASSERT_NEAR(y, 0, 1e-30);
     }
   }
 }
@@ -99,7 +186,7 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
 // Every weight is exactly the dequantised one: multiplying by unit rows gives them back.
 TEST_P(Matmul, PackingIsExact) {
   for (const TensorType type : kTypes) {
-    const int64_t n = 45, k = 64;
+    const int64_t n = 45, k = std::max<int64_t>(64, type_info(type).block_elements);
     const Weights w = make_weights(random_, type, n, k, threads_);
     for (const int64_t m : {int64_t{1}, k}) {
       std::vector<float> x(k * k, 0);
@@ -115,19 +202,35 @@ TEST_P(Matmul, PackingIsExact) {
   }
 }
 
+// A type of each way to compute: by coding, with and without minima.
+std::vector<std::pair<TensorType, Activations>> kinds() {
+  std::vector<std::pair<TensorType, Activations>> list = {{TensorType::F32, Activations::F32},
+                                                          {TensorType::F16, Activations::F32},
+                                                          {TensorType::BF16, Activations::F32}};
+  for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
+    for (const TensorType type :
+         {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q4_K, TensorType::Q6_K}) {
+      list.emplace_back(type, a);
+    }
+  }
+  return list;
+}
+
 TEST_P(Matmul, ARowDependsOnNothingButItself) {
-  const int64_t n = 200, k = 96, m = 300;
-  for (const TensorType type : kTypes) {
+  const int64_t n = 200, m = 300;
+  for (const auto& [type, activations] : kinds()) {
+    const int64_t k = type_info(type).block_elements == 256 ? 512 : 288;
     const Weights w = make_weights(random_, type, n, k, threads_);
     const std::vector<float> x = normals(random_, m * k);
-    const std::vector<float> whole = multiply(x, m, w.packed, threads_);
+    const std::vector<float> whole = multiply(x, m, w.packed, threads_, activations);
     for (int threads = 1; threads <= 4; ++threads) {
       ThreadPool pool(threads);
-      ASSERT_TRUE(same_bits(multiply(x, m, w.packed, pool), whole)) << type_info(type).name;
+      ASSERT_TRUE(same_bits(multiply(x, m, w.packed, pool, activations), whole))
+          << type_info(type).name;
       for (int64_t row = 0; row < m;) {
         const int64_t part = std::min(m - row, uniform(random_, 1, row % 3 ? 6 : 60));
         const std::vector<float> rows(x.begin() + row * k, x.begin() + (row + part) * k);
-        const std::vector<float> y = multiply(rows, part, w.packed, pool);
+        const std::vector<float> y = multiply(rows, part, w.packed, pool, activations);
         const std::vector<float> expected(whole.begin() + row * n,
                                           whole.begin() + (row + part) * n);
         ASSERT_TRUE(same_bits(y, expected)) << type_info(type).name << " rows " << part;
@@ -158,7 +261,7 @@ TEST(Pack, TakesRowsInTheOrderGiven) {
   Random random(3);
   ThreadPool threads(3);
   for (const TensorType type : kTypes) {
-    const int64_t n = 70, k = 32;
+    const int64_t n = 70, k = std::max<int64_t>(32, type_info(type).block_elements);
     const std::vector<std::byte> rows = random_rows(random, type, n, k);
     std::vector<int32_t> order(n);
     std::iota(order.begin(), order.end(), 0);

@@ -1,0 +1,213 @@
+// Products with weights of coded types: a panel is taken apart some inputs at a time, in the first
+// cache, and then used for all rows of a chunk, whose sums wait in memory meanwhile.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/integer_rows.h"
+#include "kernels/integer_tile.h"
+#include "kernels/product.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/coded_matmul.cc"
+#include <hwy/foreach_target.h>
+//
+#include "kernels/integer_tile_inl.h"
+#include "kernels/tile_inl.h"
+#include "kernels/unpack_inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ringtide::kernels::HWY_NAMESPACE {
+
+// Rows that share what was taken apart.
+constexpr int64_t kChunkRows = 12 * 12;
+// Up to so many rows, a thread takes panels that follow each other: memory is what limits.
+constexpr int64_t kFewRows = 16;
+
+// What a thread works with.
+struct alignas(64) Work {
+  Unpacked unpacked;
+  alignas(64) float sums[kChunkRows][kPanel];
+  alignas(64) float weights[kUnpacked][kPanel];  // of float32 products
+};
+
+// Inputs [k, k + n) of the panel, taken apart, by rows [begin, end).
+struct Step {
+  const Product& p;
+  Coding coding;
+  int64_t begin, end, k, n;
+};
+
+// Every weight exactly as dequantize() gives it.
+HWY_NOINLINE void write_weights(const Coding& coding, const Unpacked& from, int64_t n,
+                                float (*weights)[kPanel]) {
+  const Vf offset = hn::Set(Df(), -static_cast<float>(byte_offset(coding)));
+  const Vu byte = hn::Set(Du(), 255);
+  for (int64_t k = 0; k < n; k += 4) {
+    const int64_t part = k / coding.per_scale;
+    for (int64_t column = 0; column < kPanel; column += kLanes) {
+      Vu word = hn::LoadU(Du(), reinterpret_cast<const uint32_t*>(from.code[k / 4][column]));
+      const Vf scale = load(from.scale[part] + column);
+      const Vf base = coding.minimum ? load(from.base[part] + column) : hn::Mul(offset, scale);
+      HWY_UNROLL(4)
+      for (int i = 0; i < 4; ++i) {
+        const Vf code = hn::ConvertTo(Df(), hn::BitCast(Di(), hn::And(word, byte)));
+        hn::StoreU(hn::MulAdd(code, scale, base), Df(), weights[k + i] + column);
+        word = hn::ShiftRight<8>(word);
+      }
+    }
+  }
+}
+
+struct FloatRows {
+  const Step& step;
+  Work& work;
+  int64_t row, column;
+  template <int R>
+  HWY_NOINLINE void operator()() const {
+    const Product& p = step.p;
+    Tile<R, 2, Rows> tile({p.x + (step.begin + row) * p.w.k + step.k, p.w.k});
+    float* sums = work.sums[row] + column;
+    tile.load_sums(sums, kPanel);
+    tile.add(work.weights[0] + column, kPanel, 0, step.n);
+    tile.store_sums(sums, kPanel);
+  }
+};
+
+void float_step(const Step& step, Work& work) {
+  write_weights(step.coding, work.unpacked, step.n, work.weights);
+  constexpr int64_t kOutputs = std::min<int64_t>(2 * kLanes, kPanel);
+  for (int64_t row = 0; row < step.end - step.begin;) {
+    int height = 0;
+    for (int64_t column = 0; column < kPanel; column += kOutputs) {
+      height = with_rows(step.end - step.begin - row, FloatRows{step, work, row, column});
+    }
+    row += height;
+  }
+}
+
+void integer_step(const Step& step, const IntegerRows& x, Work& work) {
+  const Coding& c = step.coding;
+  const int64_t k = step.p.w.k;
+  const int64_t row_parts = k / c.per_scale, row_factors = k / kFactorInputs;
+  const auto at = [&](auto* values, int64_t row_values, int64_t inputs) {
+    return values ? values + step.begin * row_values + step.k / inputs : nullptr;
+  };
+  IntegerTile t;
+  t.x = {at(x.high, k, 1), at(x.low, k, 1), at(x.factor, row_factors, kFactorInputs),
+         at(x.bias, row_parts, c.per_scale), at(x.sum, row_parts, c.per_scale)};
+  t.row_bytes = k;
+  t.row_factors = row_factors;
+  t.row_parts = row_parts;
+  t.code = work.unpacked.code[0][0];
+  t.scale = work.unpacked.scale[0];
+  t.base = work.unpacked.base[0];
+  t.parts = step.n / c.per_scale;
+  t.part_groups = c.per_scale / 4;
+  t.sums = work.sums[0];
+  const int64_t rows = step.end - step.begin;
+#if HWY_TARGET == HWY_AVX3
+  if (has_vnni()) return vnni_tile(t, rows);
+#endif
+  wide_bytes(c) ? integer_tile<true>(t, rows) : integer_tile<false>(t, rows);
+}
+
+void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,
+                const float (*sums)[kPanel]) {
+  const int64_t outputs = std::min(kPanel, p.w.n - panel * kPanel);
+  for (int64_t row = begin; row < end; ++row) {
+    float* y = p.y + row * p.w.n + panel * kPanel;
+    for (int64_t i = 0; i < outputs; i += kLanes) {
+      Vf sum = load(sums[row - begin] + i);
+      if (p.write == Write::Add) sum = hn::Add(load_up_to(y + i, outputs - i), sum);
+      store_up_to(sum, y + i, outputs - i);
+    }
+  }
+}
+
+using Unpack = void (*)(const std::byte* panel, int64_t k, int64_t n, Unpacked& to);
+
+Unpack unpack_of(TensorType type) {
+  switch (type) {
+    case TensorType::F32:
+    case TensorType::F16:
+    case TensorType::BF16:
+      return nullptr;
+    case TensorType::Q8_0:
+      return unpack<TensorType::Q8_0>;
+    case TensorType::Q4_0:
+      return unpack<TensorType::Q4_0>;
+    case TensorType::Q4_1:
+      return unpack<TensorType::Q4_1>;
+    case TensorType::Q5_0:
+      return unpack<TensorType::Q5_0>;
+    case TensorType::Q5_1:
+      return unpack<TensorType::Q5_1>;
+    case TensorType::Q2_K:
+      return unpack<TensorType::Q2_K>;
+    case TensorType::Q3_K:
+      return unpack<TensorType::Q3_K>;
+    case TensorType::Q4_K:
+      return unpack<TensorType::Q4_K>;
+    case TensorType::Q5_K:
+      return unpack<TensorType::Q5_K>;
+    case TensorType::Q6_K:
+      return unpack<TensorType::Q6_K>;
+    case TensorType::IQ4_NL:
+      return unpack<TensorType::IQ4_NL>;
+    case TensorType::IQ4_XS:
+      return unpack<TensorType::IQ4_XS>;
+  }
+  return nullptr;
+}
+
+// `x` null: float32 activations. `own` is the calling thread's memory, a Work.
+void coded_product(const Product& p, const IntegerRows* x, std::byte* own, ThreadPool& threads) {
+  const Unpack unpack = unpack_of(p.w.type);
+  const Coding c = coding(p.w.type);
+  const int64_t bytes = panel_bytes(p.w.type, p.w.k);
+  const int64_t panels = panel_count(p.w.n);
+  const int64_t chunks = (p.m + kChunkRows - 1) / kChunkRows;
+  const int64_t tiles = (p.m + kTileRows - 1) / kTileRows;
+  const int64_t parts = p.m <= kFewRows ? std::min<int64_t>(panels, 4 * threads.size()) : panels;
+  threads.parallel_for(chunks * parts, [&](int64_t task, int thread) {
+    auto& work = *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
+    const int64_t chunk = task / parts, part = task % parts;
+    const int64_t begin = chunk * tiles / chunks * kTileRows;
+    const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kTileRows);
+    for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
+      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
+      for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
+        const int64_t n = std::min(kUnpacked, p.w.k - k);
+        unpack(p.w.data + panel * bytes, k, n, work.unpacked);
+        const Step step{p, c, begin, end, k, n};
+        x ? integer_step(step, *x, work) : float_step(step, work);
+      }
+      write_sums(p, panel, begin, end, work.sums);
+    }
+  });
+}
+
+int64_t work_bytes() { return sizeof(Work); }
+
+}  // namespace ringtide::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ringtide::kernels {
+
+HWY_EXPORT(coded_product);
+HWY_EXPORT(work_bytes);
+
+void multiply_coded(const Product& p, Activations activations, ThreadPool& threads) {
+  const Coding c = coding(p.w.type);
+  const bool wide = activations == Activations::Int16;
+  const bool integers = activations != Activations::F32;
+  const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, wide) : 0;
+  std::byte* own = threads.scratch(0, row_bytes + HWY_DYNAMIC_DISPATCH(work_bytes)());
+  IntegerRows rows;
+  if (integers) rows = make_rows(p.x, p.m, p.w.k, c, wide, own, threads);
+  HWY_DYNAMIC_DISPATCH(coded_product)(p, integers ? &rows : nullptr, own + row_bytes, threads);
+}
+
+}  // namespace ringtide::kernels
+#endif  // HWY_ONCE
