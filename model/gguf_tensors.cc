@@ -11,10 +11,9 @@ namespace {
 using kernels::TensorType;
 
 TensorType served_type(const GgufFile& file, const GgufTensor& t) {
-  constexpr TensorType kServed[] = {TensorType::F32,  TensorType::F16,  TensorType::BF16,
-                                    TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1};
   std::string names;
-  for (const TensorType type : kServed) {
+  for (int i = 0; i < kernels::kTensorTypes; ++i) {
+    const auto type = static_cast<TensorType>(i);
     if (kernels::type_info(type).name == t.type_name) return type;
     names += (names.empty() ? "" : ", ") + std::string(kernels::type_info(type).name);
   }

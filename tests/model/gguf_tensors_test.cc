@@ -112,9 +112,9 @@ INSTANTIATE_TEST_SUITE_P(
         {"type not served",
          [](GgufBuilder& b) {
            b.tensor("blk.0.attn_v.weight") = {
-               "blk.0.attn_v.weight", {64, 32}, 6, std::vector<std::byte>(64 / 32 * 22 * 32)};
+               "blk.0.attn_v.weight", {64, 32}, 39, std::vector<std::byte>(64 / 32 * 17 * 32)};
          },
-         {"\"blk.0.attn_v.weight\" has type Q5_0", "supported: F32, F16"}},
+         {"\"blk.0.attn_v.weight\" has type MXFP4", "supported: F32, F16"}},
         {"type not known",
          [](GgufBuilder& b) { b.tensor("blk.0.attn_v.weight").type = 4711; },
          {"\"blk.0.attn_v.weight\" has type number 4711", "supported: F32"}},
