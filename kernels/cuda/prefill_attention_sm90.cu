@@ -307,31 +307,35 @@ __device__ void consume(const PrefillAttention& a, Shared<kHeadDim, kGroups>& sh
       ring.advance();
       weigh(note);
       pack<kKeys / 8>(s, p);
-      while (true) {
-        await();
-        const TileNote next = shared.note[ring.slot];
-        if (next.has(kEnd)) break;
+      await();
+      TileNote next = shared.note[ring.slot];
+      while (!next.has(kEnd)) {
         const int k_slot = ring.slot;
         const bool far = next.has(kFar);
         await_queries(far);
         take_turn();
         multiply_keys(k_slot, far);
         ring.advance();
+        const int v_slot = ring.slot;
         await();
-        multiply_values(ring.slot, note);
+        multiply_values(v_slot, note);
+        ring.advance();
         pass_turn();
         wgmma_wait<1>();
         hold(s);
         release(k_slot);
         weigh(next);
+        hold(s);
+        // The branch of this wait keeps the next one below the weighing, which needs nothing of it.
+        await();
+        note = next;
+        next = shared.note[ring.slot];
         wgmma_wait<0>();
         hold(o);
         hold(p);
-        release(ring.slot);
-        ring.advance();
+        release(v_slot);
         rescale<kHeadDim / 8>(o, scale_before);
         pack<kKeys / 8>(s, p);
-        note = next;
       }
       release(ring.slot);
       ring.advance();

@@ -71,8 +71,9 @@ __device__ inline void absorb(float (&s)[4 * kBlocks], float scale_log2, Softmax
       most = fmaxf(most, fmaxf(s[4 * b + 2 * half], s[4 * b + 2 * half + 1]));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-    const float shift = most == -INFINITY ? 0 : most * scale_log2;
-    scale_before[half] = exp2_fast(__fmaf_rn(rows.max[half], scale_log2, -shift));
+    const float shift = most == -INFINITY ? 0 : __fmul_rn(most, scale_log2);
+    // Rounded as the shift is: a maximum that stays gives exactly 1.
+    scale_before[half] = exp2_fast(__fmul_rn(rows.max[half], scale_log2) - shift);
     rows.max[half] = most;
     float sum = 0;
 #pragma unroll
