@@ -6,11 +6,9 @@
 
 #include <cstdint>
 
-namespace ringtide::kernels::cuda {
+#include "kernels/cuda/shared_memory_inl.cuh"
 
-__device__ inline uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
+namespace ringtide::kernels::cuda {
 
 // ---- mbarrier
 
@@ -127,17 +125,18 @@ __device__ inline uint64_t operand_at(uint64_t operand, uint32_t bytes) {
   return operand + (bytes >> 4);
 }
 
-// d (64, 128) (+)= a b^T: both operands in shared memory, 16 values of depth, each contiguous.
+// d (64, 128) (+)= a b: a (64, 16) bf16 in registers, b in shared memory, its 128 columns
+// contiguous.
 template <bool kAdd>
-__device__ inline void wgmma_shared(float (&d)[64], uint64_t a, uint64_t b) {
+__device__ inline void wgmma_columns(float (&d)[64], const uint32_t* a, uint64_t b) {
   asm volatile(
-      "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, add, 1, 1, 0, 0;\n}"
+      "{%64, %65, %66, %67}, %68, add, 1, 1, 0;\n}"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
         "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
         "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
@@ -148,11 +147,11 @@ __device__ inline void wgmma_shared(float (&d)[64], uint64_t a, uint64_t b) {
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
         "+f"(d[63])
-      : "l"(a), "l"(b), "n"(kAdd ? 1 : 0));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd ? 1 : 0));
 }
 
-// d (64, n) += a b: a (64, 16) bf16 in registers, b (16, n) in shared memory, its rows contiguous.
-__device__ inline void wgmma_registers(float (&d)[32], const uint32_t* a, uint64_t b) {
+// d (64, n) += a b: as above, b's 16 rows contiguous.
+__device__ inline void wgmma_rows(float (&d)[32], const uint32_t* a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
@@ -166,7 +165,7 @@ __device__ inline void wgmma_registers(float (&d)[32], const uint32_t* a, uint64
         "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
-__device__ inline void wgmma_registers(float (&d)[64], const uint32_t* a, uint64_t b) {
+__device__ inline void wgmma_rows(float (&d)[64], const uint32_t* a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"

@@ -2,6 +2,7 @@
 // warp 16 of them, and walks the tiles of keys that they see; the next tile is copied meanwhile.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/prefill_attention_paths.h"
+#include "kernels/cuda/shared_memory_inl.cuh"
 #include "kernels/cuda/softmax_inl.cuh"
 
 namespace ringtide::kernels::cuda {
@@ -65,10 +66,6 @@ class TileWalk {
   int32_t at_ = 0, count_ = 0, from_ = 0;
 };
 
-__device__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
 // Zero where not `real`; nothing is read then.
 __device__ void copy16(uint32_t to, const bf16* from, bool real) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
@@ -81,18 +78,6 @@ __device__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
-__device__ void load_matrices(uint32_t (&r)[4], uint32_t at) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(at)
-               : "memory");
-}
-__device__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t at) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(at)
-               : "memory");
-}
 __device__ void multiply(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
@@ -129,19 +114,18 @@ struct Shared {
 template <int kHeadDim, int kKeys>
 __device__ void multiply_keys(const bf16* q, const bf16* k, float (&s)[kKeys / 2]) {
   const int lane = threadIdx.x % 32;
-  const uint32_t q_at = shared_address(q + lane % 16 * kStride<kHeadDim> + lane / 16 * 8);
-  const uint32_t k_at =
-      shared_address(k + (lane % 8 + lane / 16 * 8) * kStride<kHeadDim> + lane / 8 % 2 * 8);
+  const bf16* q_at = q + lane % 16 * kStride<kHeadDim> + lane / 16 * 8;
+  const bf16* k_at = k + (lane % 8 + lane / 16 * 8) * kStride<kHeadDim> + lane / 8 % 2 * 8;
 #pragma unroll
   for (int i = 0; i < kKeys / 2; ++i) s[i] = 0;
 #pragma unroll
   for (int d = 0; d < kHeadDim; d += 16) {
     uint32_t a[4];
-    load_matrices(a, q_at + d * 2);
+    load_matrices(a, q_at + d);
 #pragma unroll
     for (int n = 0; n < kKeys; n += 16) {
       uint32_t b[4];
-      load_matrices(b, k_at + (n * kStride<kHeadDim> + d) * 2);
+      load_matrices(b, k_at + n * kStride<kHeadDim> + d);
       multiply(&s[n / 2], a, b[0], b[1]);
       multiply(&s[n / 2 + 4], a, b[2], b[3]);
     }
@@ -153,13 +137,13 @@ template <int kHeadDim, int kKeys>
 __device__ void multiply_values(const uint32_t (&p)[kKeys / 4], const bf16* v,
                                 float (&o)[kHeadDim / 2]) {
   const int lane = threadIdx.x % 32;
-  const uint32_t v_at = shared_address(v + lane % 16 * kStride<kHeadDim> + lane / 16 * 8);
+  const bf16* v_at = v + lane % 16 * kStride<kHeadDim> + lane / 16 * 8;
 #pragma unroll
   for (int n = 0; n < kKeys; n += 16) {
 #pragma unroll
     for (int d = 0; d < kHeadDim; d += 16) {
       uint32_t b[4];
-      load_matrices_transposed(b, v_at + (n * kStride<kHeadDim> + d) * 2);
+      load_matrices_transposed(b, v_at + n * kStride<kHeadDim> + d);
       multiply(&o[d / 2], &p[n / 4], b[0], b[1]);
       multiply(&o[d / 2 + 4], &p[n / 4], b[2], b[3]);
     }

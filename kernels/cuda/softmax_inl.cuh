@@ -6,7 +6,8 @@
 // they are the left operand of the next product.
 //
 // A tile in which a row sees nothing leaves every bit of that row as it was: its maximum stays, its
-// sums are scaled by exactly 1 and grow by exactly 0. So tiles may be skipped.
+// sums are scaled by exactly 1 and grow by exactly 0. So tiles may be skipped. Multiply-adds are
+// written out: the compiler would fuse those of one row and not those of another.
 #pragma once
 
 #include <cstdint>
@@ -95,8 +96,10 @@ __device__ inline void pack(const float (&s)[4 * kBlocks], uint32_t (&p)[2 * kBl
   for (int i = 0; i < 2 * kBlocks; ++i) p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
 }
 
+// Mostly the maximum has settled, and all scales of a warp are 1.
 template <int kBlocks>
 __device__ inline void rescale(float (&o)[4 * kBlocks], const float (&scale_before)[2]) {
+  if (__all_sync(~0u, scale_before[0] == 1 && scale_before[1] == 1)) return;
 #pragma unroll
   for (int i = 0; i < 4 * kBlocks; ++i) o[i] *= scale_before[i / 2 % 2];
 }
@@ -127,7 +130,7 @@ __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, 
     float sum = rows.sum[half];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    const float inverse = sum > 0 ? 1 / sum : 0;
+    const float inverse = sum > 0 ? __fdividef(1, sum) : 0;
     const int64_t query = row + 8 * half;
     const bool real = query < m;
     bf16* to = o_out + query * heads * (8 * kBlocks);
@@ -144,7 +147,7 @@ __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, 
     }
     if (real && lse_out && quarter == 0) {
       lse_out[query * heads] =
-          sum > 0 ? (rows.max[half] * scale_log2 + log2f(sum)) * kLn2 : -INFINITY;
+          sum > 0 ? __fmaf_rn(rows.max[half], scale_log2, log2f(sum)) * kLn2 : -INFINITY;
     }
   }
 }
