@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
       init_barrier(shared.empty[i], 4 * kGroups);
     }
     init_barrier(shared.q_full, 1);
+    init_barrier(shared.landed, 1);
     init_barrier(shared.q_empty, 4 * kGroups);
     fence_barrier_init();
   }

@@ -39,7 +39,6 @@ class PrefillConsumer {
     TileNote next = await_note();
     while (true) {
       const bool chain = !next.has(kNothing | kOver);
-      TileNote note;
       if (chain) {
         take_queries(q);
         take_turn();
@@ -51,7 +50,6 @@ class PrefillConsumer {
         ring_.advance();
         weigh(s, next, rows, scale_before);
         pack<kKeys / 8>(s, p);
-        note = next;
         next = await_note();
         while (!next.has(kNothing | kOver)) {
           const int k_slot = ring_.slot;
@@ -61,21 +59,22 @@ class PrefillConsumer {
           ring_.advance();
           const int v_slot = ring_.slot;
           await();
-          multiply_values(p, v_slot, note, o);
+          multiply_values(p, v_slot, o);
           ring_.advance();
           pass_turn();
           wgmma_wait<1>();
           hold(s);
           release(k_slot);
+          const TileNote after = await_note();
           const bool first = next.has(kFirst);
           const SoftmaxRows before = rows;
           if (first) rows = SoftmaxRows{};
           weigh(s, next, rows, scale_before);
-          hold(s);
-          // The branch of this wait keeps the next one below the weighing, which needs nothing of
-          // it.
-          note = next;
-          next = await_note();
+          // The assembler would move the wait for the products up, above the weighing that is to
+          // run beside them. It does not cross this branch, which needs the sums; NaN alone takes
+          // it, and only waits for what has come.
+          if (!__all_sync(~0u, rows.sum[0] + rows.sum[1] >= 0)) await();
+          next = after;
           wgmma_wait<0>();
           hold(o);
           hold(p);
@@ -92,7 +91,7 @@ class PrefillConsumer {
       ring_.advance();
       if (chain) {
         await();
-        multiply_values(p, ring_.slot, note, o);
+        multiply_values(p, ring_.slot, o);
         wgmma_wait<0>();
         hold(o);
         release(ring_.slot);
@@ -112,15 +111,18 @@ class PrefillConsumer {
   __device__ void pass_turn() { named_arrive(1 + (group_ + 1) % kGroups, 256); }
 
   __device__ void await() { wait(s_.full[ring_.slot], ring_.parity); }
+  // Read by the lane that releases the slot.
   __device__ TileNote await_note() {
     await();
-    return s_.note[ring_.slot];
+    TileNote note;
+    if (thread_ % 32 == 0) note = s_.note[ring_.slot];
+    return shuffle(note, 0);
   }
   __device__ void release(int slot) {
     __syncwarp();
     if (thread_ % 32 == 0) arrive(s_.empty[slot]);
   }
-  // From shared memory to registers: products read a left operand there with less power.
+  // From shared memory to registers: products that take them from there are 2 % faster.
   __device__ void take_queries(uint32_t (&q)[kHeadDim / 4]) {
     wait(s_.q_full, queries_);
     queries_ ^= 1;
@@ -147,9 +149,7 @@ class PrefillConsumer {
     wgmma_commit();
   }
 
-  __device__ void multiply_values(uint32_t (&p)[kKeys / 4], int slot, const TileNote& note,
-                                  float (&o)[kHeadDim / 2]) {
-    if (note.has(kRagged)) clear_ragged(slot, note);
+  __device__ void multiply_values(uint32_t (&p)[kKeys / 4], int slot, float (&o)[kHeadDim / 2]) {
     const uint64_t v = operand_at(v_operand_, slot * S::kTileBytes);
     hold(o);
     hold(p);
@@ -157,20 +157,6 @@ class PrefillConsumer {
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) wgmma_rows(o, &p[4 * n], operand_at(v, n * 16 * 128));
     wgmma_commit();
-  }
-
-  // Weights of tokens that do not take part are zero, but zero times NaN is not. Every consumer
-  // clears all rows, so none waits for another.
-  __device__ void clear_ragged(int slot, const TileNote& note) {
-    if (thread_ < note.begin() || thread_ >= note.end()) {
-#pragma unroll
-      for (int i = 0; i < kHeadDim / 8; ++i) {
-        *reinterpret_cast<uint4*>(s_.kv[slot] + i / 8 * kKeys * 128 + thread_ * 128 +
-                                  i % 8 * 16) = {};
-      }
-    }
-    fence_async_proxy();
-    named_sync(1 + kGroups + group_, 128);
   }
 
   __device__ void weigh(float (&s)[kKeys / 2], const TileNote& note, SoftmaxRows& rows,

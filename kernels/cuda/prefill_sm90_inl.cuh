@@ -16,12 +16,11 @@ constexpr int kKeys = kTmaUnit;  // of a tile
 constexpr int kSharedBytes = 227 * 1024;
 
 enum : uint32_t {
-  kFirst = 1,     // of the keys that a tile of queries sees
-  kQueries = 2,   // new queries come for this tile and those after it
-  kPartial = 4,   // some query does not see some token
-  kRagged = 8,    // some tokens do not take part for any query: their values may be anything
-  kNothing = 16,  // marker: a tile of queries that sees nothing
-  kOver = 32,     // marker: the end
+  kFirst = 1,    // of the keys that a tile of queries sees
+  kQueries = 2,  // new queries come for this tile and those after it
+  kPartial = 4,  // some query does not see some token
+  kNothing = 8,  // marker: a tile of queries that sees nothing
+  kOver = 16,    // marker: the end
 };
 // What the consumers know of a tile of keys: query i of the tile of queries sees its token j where
 // max(begin, low + i) <= j < min(end, high + i).
@@ -36,6 +35,12 @@ __device__ inline int32_t pack_note(int32_t begin, int32_t end, uint32_t flags) 
   return begin | end << 8 | static_cast<int32_t>(flags << 16);
 }
 
+// What lane `from` has.
+__device__ inline TileNote shuffle(const TileNote& note, int from) {
+  return {__shfl_sync(~0u, note.packed, from), __shfl_sync(~0u, note.low, from),
+          __shfl_sync(~0u, note.high, from)};
+}
+
 template <int kHeadDim, int kGroups>
 struct __align__(1024) PrefillShared {
   static constexpr int kQueriesOfTile = 64 * kGroups;
@@ -48,6 +53,7 @@ struct __align__(1024) PrefillShared {
   TileNote note[kSlots];
   Barrier full[kSlots], empty[kSlots];
   Barrier q_full, q_empty;
+  Barrier landed;  // of ragged values
 };
 
 template <int kSlots>

@@ -1,5 +1,5 @@
 // The warp that walks the lists and fills the ring. Its 32 lanes look for what is seen; lane 0
-// waits for free slots and copies.
+// waits for free slots and copies; all keep the state.
 #pragma once
 
 #include "kernels/cuda/prefill_sm90_inl.cuh"
@@ -21,11 +21,9 @@ class PrefillProducer {
     loaded_ = 0;
 #pragma unroll 1
     for (int part = 0; part < 3; ++part) walk(part);
-    if (lane_ == 0 && !loaded_) put_marker(kNothing);
+    if (!loaded_) put_marker(kNothing);
   }
-  __device__ void close() {
-    if (lane_ == 0) put_marker(kOver);
-  }
+  __device__ void close() { put_marker(kOver); }
 
  private:
   __device__ Sight sight_of(const KvRef& ref, bool far) const {
@@ -57,44 +55,42 @@ class PrefillProducer {
   // The tiles of 32 entries whose bits are set.
   __device__ void put_seen(const KvList& list, int base, uint32_t seen, bool far) {
     if (!seen) return;
-    int k_row = 0, v_row = 0, packed = 0, low = 0, high = 0;
+    int k_row = 0, v_row = 0;
+    TileNote mine;
     if (seen >> lane_ & 1) {
       const KvRef ref = list.refs[base + lane_];
       const Sight sight = sight_of(ref, far);
       const int row = list.row_offset + head_ / a_.shape.group() * kKeys;
       k_row = ref.k_row + row;
       v_row = ref.v_row + row;
-      const bool ragged = ref.begin > 0 || ref.end < kKeys;
-      packed = pack_note(ref.begin, ref.end,
-                         (ragged ? kRagged : 0) | (ragged || !sight.all ? kPartial : 0));
-      low = sight.low;
-      high = sight.high;
+      const bool partial = !sight.all || ref.begin > 0 || ref.end < kKeys;
+      mine = {pack_note(ref.begin, ref.end, partial ? kPartial : 0), sight.low, sight.high};
     }
 #pragma unroll 1
     for (; seen; seen &= seen - 1) {
       const int from = __ffs(seen) - 1;
-      const int k = __shfl_sync(~0u, k_row, from), v = __shfl_sync(~0u, v_row, from);
-      TileNote note{__shfl_sync(~0u, packed, from), __shfl_sync(~0u, low, from),
-                    __shfl_sync(~0u, high, from)};
-      if (!loaded_) note.packed |= pack_note(0, 0, kFirst);
-      const bool queries = !(loaded_ >> far & 1);
-      if (queries) note.packed |= pack_note(0, 0, kQueries);
+      TileNote note = shuffle(mine, from);
+      const bool first = !loaded_, queries = !(loaded_ >> far & 1);
+      note.packed |= pack_note(0, 0, (first ? kFirst : 0) | (queries ? kQueries : 0));
       loaded_ |= 1u << far;
-      if (lane_ == 0) {
-        claim();
-        s_.note[ring_.slot] = note;
-        copy_rows(k);
-        if (queries) copy_queries(far);
-        put_values();
-        value_row_ = v;
-      }
+      claim();
+      if (lane_ == 0) s_.note[ring_.slot] = note;
+      copy_rows(__shfl_sync(~0u, k_row, from), s_.full[ring_.slot]);
+      ring_.advance();
+      if (queries) copy_queries(far);
+      put_values();
+      value_row_ = __shfl_sync(~0u, v_row, from);
+      value_begin_ = note.begin();
+      value_end_ = note.end();
     }
   }
 
   __device__ void put_marker(uint32_t kind) {
     claim();
-    s_.note[ring_.slot] = {pack_note(0, 0, kind)};
-    arrive(s_.full[ring_.slot]);
+    if (lane_ == 0) {
+      s_.note[ring_.slot] = {pack_note(0, 0, kind)};
+      arrive(s_.full[ring_.slot]);
+    }
     ring_.advance();
     put_values();
     value_row_ = -1;
@@ -104,21 +100,50 @@ class PrefillProducer {
   __device__ void put_values() {
     if (value_row_ < 0) return;
     claim();
-    copy_rows(value_row_);
+    if (value_begin_ > 0 || value_end_ < kKeys)
+      copy_ragged();
+    else
+      copy_rows(value_row_, s_.full[ring_.slot]);
+    ring_.advance();
+  }
+
+  // Values of tokens that do not take part may be anything. Their weights are zero, but zero times
+  // NaN is not: they are cleared before the consumers hear of them.
+  __device__ void copy_ragged() {
+    copy_rows(value_row_, s_.landed);
+    wait(s_.landed, landed_);
+    landed_ ^= 1;
+    for (int row = lane_; row < kKeys; row += 32) {
+      if (row >= value_begin_ && row < value_end_) continue;
+      for (int i = 0; i < kHeadDim / 8; ++i) {
+        *reinterpret_cast<uint4*>(s_.kv[ring_.slot] + i / 8 * kKeys * 128 + row * 128 +
+                                  i % 8 * 16) = {};
+      }
+    }
+    fence_async_proxy();
+    __syncwarp();
+    if (lane_ == 0) arrive(s_.full[ring_.slot]);
   }
 
   __device__ void copy_queries(bool far) {
-    wait(s_.q_empty, queries_ ^ 1);
+    if (lane_ == 0) {
+      wait(s_.q_empty, queries_ ^ 1);
+      arrive_expecting(s_.q_full, S::kQueryBytes);
+      copy_box(s_.q, far ? maps_.q_far : maps_.q_near, s_.q_full, 0, from_, 0, head_);
+    }
     queries_ ^= 1;
-    arrive_expecting(s_.q_full, S::kQueryBytes);
-    copy_box(s_.q, far ? maps_.q_far : maps_.q_near, s_.q_full, 0, from_, 0, head_);
   }
 
-  __device__ void claim() { wait(s_.empty[ring_.slot], ring_.parity ^ 1); }
-  __device__ void copy_rows(int row) {
-    arrive_expecting(s_.full[ring_.slot], S::kTileBytes);
-    copy_box(s_.kv[ring_.slot], maps_.arena, s_.full[ring_.slot], 0, row, 0);
-    ring_.advance();
+  __device__ void claim() {
+    if (lane_ == 0) wait(s_.empty[ring_.slot], ring_.parity ^ 1);
+  }
+  // The keys or values from that row on, to the ring's slot.
+  __device__ void copy_rows(int row, Barrier& done) {
+    if (lane_ == 0) {
+      arrive_expecting(done, S::kTileBytes);
+      copy_box(s_.kv[ring_.slot], maps_.arena, done, 0, row, 0);
+    }
+    __syncwarp();
   }
 
   const PrefillAttention& a_;
@@ -126,9 +151,9 @@ class PrefillProducer {
   S& s_;
   int lane_, head_ = 0, from_ = 0;
   uint32_t loaded_ = 0;  // bit 0: near queries, bit 1: far queries
-  int value_row_ = -1;
+  int value_row_ = -1, value_begin_ = 0, value_end_ = 0;
   Ring<S::kSlots> ring_;
-  uint32_t queries_ = 0;  // parity
+  uint32_t queries_ = 0, landed_ = 0;  // parities
 };
 
 }  // namespace ringtide::kernels::cuda

@@ -66,26 +66,31 @@ __device__ inline void absorb(float (&s)[4 * kBlocks], float scale_log2, Softmax
                               float (&scale_before)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float most = rows.max[half];
+    // Four at a time: one would wait for the other's result.
+    float parts[4];
 #pragma unroll
-    for (int b = 0; b < kBlocks; ++b)
-      most = fmaxf(most, fmaxf(s[4 * b + 2 * half], s[4 * b + 2 * half + 1]));
+    for (int i = 0; i < 4; ++i) parts[i] = fmaxf(s[4 * i + 2 * half], s[4 * i + 2 * half + 1]);
+#pragma unroll
+    for (int b = 4; b < kBlocks; ++b)
+      parts[b % 4] = fmaxf(parts[b % 4], fmaxf(s[4 * b + 2 * half], s[4 * b + 2 * half + 1]));
+    float most = fmaxf(rows.max[half], fmaxf(fmaxf(parts[0], parts[1]), fmaxf(parts[2], parts[3])));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
     const float shift = most == -INFINITY ? 0 : __fmul_rn(most, scale_log2);
     // Rounded as the shift is: a maximum that stays gives exactly 1.
     scale_before[half] = exp2_fast(__fmul_rn(rows.max[half], scale_log2) - shift);
     rows.max[half] = most;
-    float sum = 0;
+    float sums[4] = {};
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& x = s[4 * b + 2 * half + e];
         x = exp2_fast(__fmaf_rn(x, scale_log2, -shift));
-        sum += x;
+        sums[b % 4] += x;
       }
     }
+    const float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     rows.sum[half] = __fmaf_rn(rows.sum[half], scale_before[half], sum);
   }
 }

@@ -449,10 +449,11 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         PathCase{{9, 3, 64}, 128, Path::Chosen}, PathCase{{32, 8, 128}, 128, Path::Chosen},
         PathCase{{4, 1, 256}, 128, Path::Chosen}, PathCase{{8, 8, 128}, 128, Path::Chosen},
-        PathCase{{8, 8, 64}, 128, Path::Chosen}, PathCase{{9, 3, 64}, 128, Path::Mma},
-        PathCase{{32, 8, 128}, 128, Path::Mma}, PathCase{{9, 3, 64}, 8, Path::Chosen},
-        PathCase{{4, 2, 128}, 16, Path::Chosen}, PathCase{{4, 1, 256}, 32, Path::Chosen},
-        PathCase{{4, 2, 64}, 32, Path::Chosen}, PathCase{{4, 2, 128}, 200, Path::Chosen}),
+        PathCase{{8, 8, 64}, 128, Path::Chosen}, PathCase{{8, 2, 64}, 128, Path::Chosen},
+        PathCase{{9, 3, 64}, 128, Path::Mma}, PathCase{{32, 8, 128}, 128, Path::Mma},
+        PathCase{{9, 3, 64}, 8, Path::Chosen}, PathCase{{4, 2, 128}, 16, Path::Chosen},
+        PathCase{{4, 1, 256}, 32, Path::Chosen}, PathCase{{4, 2, 64}, 32, Path::Chosen},
+        PathCase{{4, 2, 128}, 200, Path::Chosen}),
     name_of);
 
 TEST(CudaPrefillArguments, AreChecked) {
