@@ -16,22 +16,24 @@ struct Lists {
   KvList near, far, units;
 };
 
-// Many queries of one sequence: query i stands at position + i.
+// Many queries of one sequence: query i stands at position + i. Keys and values of tokens that take
+// part must be finite; those that do not may be anything.
 struct PrefillAttention {
   Heads shape;
-  int unit = 0;  // tokens of a plane; a multiple of 8. 128 is fast
+  int unit = 0;  // tokens of a plane; a multiple of 8. 128 is fast, with head_dim 64 or 128
   Arena arena;
-  const bf16* q_near = nullptr;  // (m, heads, head_dim), rotated
+  const bf16* q_near = nullptr;  // (m, heads, head_dim), rotated; 16-byte aligned
   const bf16* q_far = nullptr;   // as q_near; may be the same memory
-  int64_t q_stride = 0;          // elements between queries, at least heads * head_dim; of both
+  int64_t q_stride = 0;  // elements between queries, at least heads * head_dim; a multiple of 8
   int64_t position = 0;
   int32_t m = 0;
   Lists lists;
   Band near_band, far_band;
-  float scale = 0;  // logit = scale * q.k
-  bf16* o = nullptr;     // (m, heads, head_dim)
+  float scale = 0;       // logit = scale * q.k; above zero
+  bf16* o = nullptr;     // (m, heads, head_dim), 16-byte aligned
   float* lse = nullptr;  // (m, heads); may be null
 };
+// Throws std::invalid_argument where the above does not hold, DeviceError where the device refuses.
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);
 
 // One query of each of several sequences. Nothing of it is read on the host but the pointers, the
