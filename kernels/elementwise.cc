@@ -37,6 +37,25 @@ void silu_mul_part(float* gate, const float* up, int64_t n) {
   }
 }
 
+// With u = sqrt(2 / pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)).
+void gelu_mul_part(float* gate, const float* up, int64_t n) {
+  const Vf one = hn::Set(Df(), 1.f);
+  const Vf linear = hn::Set(Df(), -1.5957691216057308f);  // -2 sqrt(2 / pi)
+  const Vf cubic = hn::Set(Df(), -1.5957691216057308f * 0.044715f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vf x = load_up_to(gate + i, n - i);
+    const Vf power = hn::Mul(x, hn::MulAdd(cubic, hn::Mul(x, x), linear));
+    const Vf gelu = hn::Div(x, hn::Add(one, exp(power)));
+    store_up_to(hn::Mul(gelu, load_up_to(up + i, n - i)), gate + i, n - i);
+  }
+}
+
+void add_row(float* x, const float* y, int64_t dim) {
+  for (int64_t i = 0; i < dim; i += kLanes) {
+    store_up_to(hn::Add(load_up_to(x + i, dim - i), load_up_to(y + i, dim - i)), x + i, dim - i);
+  }
+}
+
 void rope_heads(const float* x, int heads, int head_dim, const float* cos, const float* sin,
                 float* y) {
   for (int h = 0; h < heads; ++h)
@@ -52,6 +71,8 @@ namespace {
 
 HWY_EXPORT(norm_row);
 HWY_EXPORT(silu_mul_part);
+HWY_EXPORT(gelu_mul_part);
+HWY_EXPORT(add_row);
 HWY_EXPORT(rope_heads);
 
 // Elements that are worth a thread's attention.
@@ -80,6 +101,21 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int6
 void silu_mul(float* gate, const float* up, int64_t n, ThreadPool& threads) {
   for_rows(n, 1, threads, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(silu_mul_part)(gate + begin, up + begin, end - begin);
+  });
+}
+
+void gelu_mul(float* gate, const float* up, int64_t n, ThreadPool& threads) {
+  for_rows(n, 1, threads, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(gelu_mul_part)(gate + begin, up + begin, end - begin);
+  });
+}
+
+void add(float* x, const float* y, int64_t y_stride, int64_t rows, int64_t dim,
+         ThreadPool& threads) {
+  for_rows(rows, dim, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      HWY_DYNAMIC_DISPATCH(add_row)(x + r * dim, y + r * y_stride, dim);
+    }
   });
 }
 

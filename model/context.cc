@@ -21,41 +21,47 @@ Context::Rotation rotation(std::span<const double> inv_freq, int64_t position, i
 }  // namespace
 
 Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
-                 std::span<const double> inv_freq, const std::string& fingerprint)
+                 const ModelConfig& config, const std::string& fingerprint)
     : id_(id),
       policy_(std::move(policy)),
       layout_(layout),
-      inv_freq_(inv_freq.begin(), inv_freq.end()),
+      config_(config),
       history_(policy_->config(), fingerprint),
       index_(layout.layers, layout.shape),
-      lookup_(rotation(inv_freq, policy_->config().window - 1, 1)),
-      limit_(rotation(inv_freq, std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
+      lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
+      limit_(rotation(config.rope_inv_freq,
+                      std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
 
 std::shared_ptr<Page> Context::new_page(int64_t number) const {
-  return std::make_shared<Page>(layout_, inv_freq_, number * layout_.unit);
+  return std::make_shared<Page>(layout_, config_.rope_inv_freq, config_.sliding_inv_freq,
+                                number * layout_.unit);
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
   block_.assign(tokens.begin(), tokens.end());
   picked.clear();
   logits.clear();
+  std::erase_if(sliding_rotations_, [&](const auto& r) { return r.first < sliding_begin(); });
   const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
   while (pages_end() * unit < end) pages_.push_back(new_page(pages_end()));
 
   const int64_t half = layout_.shape.head_dim / 2;
   const int64_t limit = policy_->position().query_limit;
-  for (Rotation* r : {&near_, &far_}) {
+  for (Rotation* r : {&near_, &far_, &sliding_}) {
     r->cos.resize(block_tokens() * half);
     r->sin.resize(block_tokens() * half);
   }
   for (int64_t p = begin; p < end; ++p) {
     const Page& at = *page(p / unit);
     const int64_t row = (p - begin) * half, t = p % unit * half;
-    std::copy_n(at.cos() + t, half, near_.cos.begin() + row);
-    std::copy_n(at.sin() + t, half, near_.sin.begin() + row);
+    std::copy_n(at.cos(false) + t, half, near_.cos.begin() + row);
+    std::copy_n(at.sin(false) + t, half, near_.sin.begin() + row);
     const bool held = p > limit;
-    std::copy_n(held ? limit_.cos.data() : at.cos() + t, half, far_.cos.begin() + row);
-    std::copy_n(held ? limit_.sin.data() : at.sin() + t, half, far_.sin.begin() + row);
+    std::copy_n(held ? limit_.cos.data() : at.cos(false) + t, half, far_.cos.begin() + row);
+    std::copy_n(held ? limit_.sin.data() : at.sin(false) + t, half, far_.sin.begin() + row);
+    if (!layout_.sliding_rope) continue;
+    std::copy_n(at.cos(true) + t, half, sliding_.cos.begin() + row);
+    std::copy_n(at.sin(true) + t, half, sliding_.sin.begin() + row);
   }
 }
 
@@ -96,7 +102,7 @@ void Context::seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& thre
   sealed.owner = page;
   if (policy_->reside(unit) == Residency::Keep)
     for (int l = 0; l < layout_.layers; ++l)
-      cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+      if (reads_units(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
   store.put(id_, std::move(sealed));
   if (unit == 0) first_ = page;
   pages_.pop_front();
@@ -111,14 +117,15 @@ void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) 
   const auto& shape = layout_.shape;
   const int64_t dim = shape.head_dim, half = dim / 2, n = layout_.unit;
   const int64_t whole = policy_->config().window / layout_.unit - 1;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  const float scale = config_.attention_scale;
   std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
   std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n);
   for (int l = 0; l < layout_.layers; ++l) {
+    if (config_.slides(l)) continue;  // has no index: what it keeps stays 0
     kernels::from_kv(layout_.type, page.k(l), static_cast<int64_t>(keys.size()), keys.data());
     for (int g = 0; g < shape.kv_heads; ++g)
-      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, page.cos(), page.sin(), half,
-                    rotated.data() + g * n * dim, threads);
+      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, page.cos(false),
+                    page.sin(false), half, rotated.data() + g * n * dim, threads);
     std::fill(queries.begin(), queries.end(), 0.0f);
     for (int64_t w = 1; w <= whole; ++w) {
       const float* sum = pages_[w]->query_sum(l);
@@ -147,10 +154,30 @@ const Context::Rotation& Context::unit_rotation(int64_t unit) {
   if (unit >= static_cast<int64_t>(unit_rotations_.size())) unit_rotations_.resize(unit + 1);
   auto& r = unit_rotations_[unit];
   if (!r) {
-    r = std::make_unique<Rotation>(rotation(inv_freq_, unit * layout_.unit, layout_.unit));
+    r = std::make_unique<Rotation>(
+        rotation(config_.rope_inv_freq, unit * layout_.unit, layout_.unit));
     rotation_bytes_ += static_cast<int64_t>(2 * r->cos.size() * sizeof(float));
   }
   return *r;
+}
+
+int64_t Context::sliding_begin() const {
+  return std::max<int64_t>(0, processed() - config_.sliding_window + 1) / layout_.unit;
+}
+
+const Context::Rotation& Context::sliding_rotation(int64_t unit) {
+  Rotation& r = sliding_rotations_[unit];
+  if (r.cos.empty()) {
+    r = rotation(layout_.sliding_rope ? config_.sliding_inv_freq : config_.rope_inv_freq,
+                 unit * layout_.unit, layout_.unit);
+  }
+  return r;
+}
+
+// A unit is sealed when it has left the policy's window; a layer that slides a smaller one does not
+// see it any more.
+bool Context::reads_units(int layer) const {
+  return !config_.slides(layer) || config_.sliding_window > policy_->config().window;
 }
 
 void Context::resume(History history, std::vector<std::shared_ptr<Page>> pages,

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "kernels/threads.h"
 #include "model/engine.h"
 #include "model/history.h"
+#include "model/model.h"
 #include "model/page.h"
 #include "model/policy.h"
 #include "model/unit_cache.h"
@@ -26,7 +28,7 @@ namespace ringtide::model {
 class Context {
  public:
   Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
-          std::span<const double> inv_freq, const std::string& fingerprint);
+          const ModelConfig& config, const std::string& fingerprint);
 
   // -- a pass over one block ----
   void begin(std::span<const TokenId> tokens);
@@ -39,12 +41,14 @@ class Context {
   // -- what attention reads ----
   const MemoryPolicy& policy() const { return *policy_; }
   const PageLayout& layout() const { return layout_; }
+  const ModelConfig& config() const { return config_; }
   const History& history() const { return history_; }
   const UnitIndex& index() const { return index_; }
   int64_t processed() const { return history_.tokens(); }
   int64_t sealed() const { return static_cast<int64_t>(history_.keys().size()); }
   int64_t block_tokens() const { return static_cast<int64_t>(block_.size()); }
-  // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null otherwise.
+  // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null
+  // otherwise.
   Page* page(int64_t number);
   int64_t pages_end() const { return base_ + static_cast<int64_t>(pages_.size()); }
   // Rotations of the block's queries, (block_tokens, head_dim / 2): at their positions, at their
@@ -53,10 +57,15 @@ class Context {
     std::vector<float> cos, sin;
   };
   const Rotation& near() const { return near_; }
+  const Rotation& sliding() const { return layout_.sliding_rope ? sliding_ : near_; }
   const Rotation& far() const { return far_; }
   const Rotation& lookup() const { return lookup_; }
   // Rotations of a sealed unit's keys, (unit, head_dim / 2).
   const Rotation& unit_rotation(int64_t unit);
+  // The same in sliding layers, of a unit in reach of the block: sliding_begin() at least.
+  const Rotation& sliding_rotation(int64_t unit);
+  // First unit in reach of the block's queries in layers that slide a window.
+  int64_t sliding_begin() const;
 
   // -- state that restoring sets ----
   // Takes over the past up to a block's end: history, and the pages from the first unsealed one on
@@ -66,10 +75,10 @@ class Context {
   std::shared_ptr<Page> new_page(int64_t number) const;
 
   ContextId id() const { return id_; }
-  std::vector<float> hidden;   // last row after the last layer, before the final norm
-  std::vector<float> logits;   // empty until asked for
-  std::vector<int64_t> picked; // units attended to in the last pass, once a layer
-  ContextStats counters;       // the counting fields only
+  std::vector<float> hidden;    // last row after the last layer, before the final norm
+  std::vector<float> logits;    // empty until asked for
+  std::vector<int64_t> picked;  // units attended to in the last pass, once a layer
+  ContextStats counters;        // the counting fields only
   ContextStats stats() const;
   // Bytes that grow with the sequence: the index, and rotations of units at true distance.
   int64_t held_bytes() const;
@@ -77,20 +86,22 @@ class Context {
  private:
   void seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads);
   void represent(Page& page, int64_t unit, kernels::ThreadPool& threads);
+  bool reads_units(int layer) const;
 
   ContextId id_;
   std::shared_ptr<const MemoryPolicy> policy_;
   PageLayout layout_;
-  std::vector<double> inv_freq_;
+  const ModelConfig& config_;  // outlives the context
   History history_;
   UnitIndex index_;
-  int64_t base_ = 0;                         // unit of the first page: the first that is not sealed
+  int64_t base_ = 0;  // unit of the first page: the first that is not sealed
   std::deque<std::shared_ptr<Page>> pages_;
-  std::shared_ptr<Page> first_;              // page 0, once sealed
+  std::shared_ptr<Page> first_;  // page 0, once sealed
   std::vector<std::unique_ptr<Rotation>> unit_rotations_;
+  std::map<int64_t, Rotation> sliding_rotations_;
   int64_t rotation_bytes_ = 0;
   std::vector<TokenId> block_;
-  Rotation near_, far_, lookup_, limit_;
+  Rotation near_, sliding_, far_, lookup_, limit_;
 };
 
 }  // namespace ringtide::model

@@ -25,9 +25,9 @@ kernels::KvBlock block_of(const Context& context, const void* k, int64_t unit) {
   return b;
 }
 
-void rotate_by(kernels::KvBlock& block, const Page& page) {
-  block.cos = page.cos();
-  block.sin = page.sin();
+void rotate_by(kernels::KvBlock& block, const Page& page, bool sliding) {
+  block.cos = page.cos(sliding);
+  block.sin = page.sin(sliding);
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ void ContextAttention::run(Context& context, int layer, float* q, float* o) {
   const int64_t row = context.layout().row(), half = shape.head_dim / 2;
   const int64_t window = context.policy().config().window;
   const Placement place = context.policy().position();
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  if (context.config().slides(layer)) return slide(context, layer, q, o);
 
   select(context, layer, q, units_);
   const bool far = place.true_distance ? !units_.empty() || context.sealed() > 0 : p + m > window;
@@ -57,20 +57,57 @@ void ContextAttention::run(Context& context, int layer, float* q, float* o) {
   near(context, layer, blocks_);
   const kernels::Band near_band =
       place.true_distance ? kernels::Band{} : kernels::Band{0, window - 1};
-  kernels::attend(shape, q, p, m, blocks_, near_band, scale, o, lse_.data(), threads_);
+  kernels::attend(shape, q, p, m, blocks_, near_band, context.config().attention_scale, o,
+                  lse_.data(), threads_);
   if (!far) return;
 
-  const kernels::Band far_band = place.true_distance ? kernels::Band{} : kernels::Band{window};
-  o2_.resize(m * row);
-  lse2_.resize(m * shape.heads);
   far_pages(context, layer, blocks_);
+  merge_far(context, layer, far_q, place.true_distance ? kernels::Band{} : kernels::Band{window},
+            o);
+}
+
+void ContextAttention::slide(Context& context, int layer, float* q, float* o) {
+  const kernels::HeadShape& shape = context.layout().shape;
+  const int64_t m = context.block_tokens(), p = context.processed();
+  const int64_t unit = context.layout().unit;
+  const kernels::Band band{0, context.config().sliding_window - 1};
+  const Context::Rotation& rotation = context.sliding();
+  kernels::rope(q, m, shape.heads, shape.head_dim, rotation.cos.data(), rotation.sin.data(),
+                shape.head_dim / 2, q, threads_);
+
+  blocks_.clear();
+  for (int64_t u = std::max(context.sealed(), context.sliding_begin()); u * unit < p + m; ++u) {
+    Page& page = *context.page(u);
+    kernels::KvBlock block = block_of(context, page.k(layer), u);
+    block.end = static_cast<int32_t>(std::min(unit, p + m - u * unit));
+    rotate_by(block, page, true);
+    blocks_.push_back(block);
+  }
+  lse_.resize(m * shape.heads);
+  kernels::attend(shape, q, p, m, blocks_, band, context.config().attention_scale, o, lse_.data(),
+                  threads_);
+
+  units_.clear();
+  for (int64_t u = context.sliding_begin(); u < context.sealed(); ++u) units_.push_back(u);
+  if (units_.empty()) return;
+  blocks_.clear();
+  merge_far(context, layer, q, band, o);
+}
+
+// Merges into (o, lse_) what q sees of blocks_ and of the units in units_.
+void ContextAttention::merge_far(Context& context, int layer, const float* q, kernels::Band band,
+                                 float* o) {
+  const kernels::HeadShape& shape = context.layout().shape;
+  const int64_t m = context.block_tokens(), p = context.processed();
+  o2_.resize(m * context.layout().row());
+  lse2_.resize(m * shape.heads);
   for (size_t done = 0;;) {
     const size_t n = std::min<size_t>(kBatch, units_.size() - done);
     units(context, layer, std::span(units_).subspan(done, n), blocks_);
     done += n;
     if (!blocks_.empty()) {
-      kernels::attend(shape, far_q, p, m, blocks_, far_band, scale, o2_.data(), lse2_.data(),
-                      threads_);
+      kernels::attend(shape, q, p, m, blocks_, band, context.config().attention_scale, o2_.data(),
+                      lse2_.data(), threads_);
       kernels::merge(o, lse_.data(), o2_.data(), lse2_.data(), m * shape.heads, shape.head_dim,
                      threads_);
     }
@@ -93,8 +130,9 @@ void ContextAttention::select(Context& context, int layer, const float* q,
   for (float& x : mean_) x /= static_cast<float>(m);
   kernels::rope(mean_.data(), 1, shape.heads, shape.head_dim, context.lookup().cos.data(),
                 context.lookup().sin.data(), 0, mean_.data(), threads_);
-  context.policy().select(
-      {context.index(), layer, mean_.data(), context.sealed(), threads_, scratch_}, units);
+  context.policy().select({context.index(), layer, mean_.data(), context.sealed(),
+                           context.config().attention_scale, threads_, scratch_},
+                          units);
   if (!context.policy().represents()) return;
   context.picked.insert(context.picked.end(), units.begin(), units.end());
   context.counters.units_selected += static_cast<int64_t>(units.size());
@@ -103,7 +141,7 @@ void ContextAttention::select(Context& context, int layer, const float* q,
 void ContextAttention::learn(Context& context, int layer, const float* q) {
   const PageLayout& layout = context.layout();
   const int64_t row = layout.row(), unit = layout.unit, window = context.policy().config().window;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(layout.shape.head_dim));
+  const float scale = context.config().attention_scale;
   const int64_t first = context.processed(), end = first + context.block_tokens();
   for (int64_t p = first; p < end;) {
     const int64_t number = p / unit, stop = std::min(end, (number + 1) * unit);
@@ -119,7 +157,7 @@ void ContextAttention::learn(Context& context, int layer, const float* q) {
       if (!keys || keys->represented) continue;
       kernels::KvBlock block = block_of(context, keys->k(layer), partly);
       if (partly == number) block.end = static_cast<int32_t>(stop - number * unit);
-      rotate_by(block, *keys);
+      rotate_by(block, *keys, false);
       kernels::column_logits(layout.shape, rows, p, stop - p, block, {0, window - 1}, scale,
                              keys->logit_sums(layer), threads_);
     }
@@ -138,7 +176,7 @@ void ContextAttention::near(Context& context, int layer,
     Page& page = *context.page(u);
     kernels::KvBlock block = block_of(context, page.k(layer), u);
     block.end = static_cast<int32_t>(std::min(unit, end - u * unit));
-    rotate_by(block, page);
+    rotate_by(block, page, false);
     blocks.push_back(block);
   }
 }
@@ -157,7 +195,7 @@ void ContextAttention::far_pages(Context& context, int layer,
     kernels::KvBlock block = block_of(context, page.k(layer), u);
     block.begin = from;
     block.end = to;
-    if (place.rotate_keys) rotate_by(block, page);
+    if (place.rotate_keys) rotate_by(block, page, false);
     if (from < to) blocks.push_back(block);
   };
   // True distance: pages not sealed are all near, and sinks are far only once sealed.
@@ -175,6 +213,7 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
                              std::vector<kernels::KvBlock>& blocks) {
   if (units.empty()) return;
   constexpr int kAttempts = 3;
+  const bool sliding = context.config().slides(layer);
   std::vector<int64_t> lost;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     wants_.clear();
@@ -184,7 +223,7 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
     lost.clear();
     for (size_t i = 0; i < units.size(); ++i) {
       if (!wants_[i].data) lost.push_back(units[i]);
-      if (attempt == 0)
+      if (attempt == 0 && !sliding)
         ++(wants_[i].from_store ? context.counters.reads_store : context.counters.reads_ram);
     }
     if (lost.empty()) break;
@@ -194,13 +233,15 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
     recover_(context, lost);
   }
   const Placement place = context.policy().position();
-  const int32_t sinks = context.policy().always().sinks ? context.policy().config().sinks : 0;
+  const bool shown = context.policy().always().sinks && !sliding;
   for (size_t i = 0; i < units.size(); ++i) {
     kernels::KvBlock block = block_of(context, wants_[i].data, units[i]);
-    block.begin = units[i] == 0 ? sinks : 0;
-    if (place.rotate_keys) {
-      block.cos = context.unit_rotation(units[i]).cos.data();
-      block.sin = context.unit_rotation(units[i]).sin.data();
+    block.begin = shown && units[i] == 0 ? context.policy().config().sinks : 0;
+    if (sliding || place.rotate_keys) {
+      const Context::Rotation& rotation =
+          sliding ? context.sliding_rotation(units[i]) : context.unit_rotation(units[i]);
+      block.cos = rotation.cos.data();
+      block.sin = rotation.sin.data();
     }
     blocks.push_back(block);
   }

@@ -4,6 +4,10 @@
 //   near: pages not sealed, distance < window;
 //   far:  distance >= window, of sinks, of pages not sealed ("overflow"), of selected units.
 // Under policies of true distance, far and near share one rotation and overflow counts as near.
+//
+// In a layer that slides a window of its own, a query sees the keys in that window at their true
+// distance and no others, whatever the policy: no sinks, no lookup. A window longer than the
+// policy's reaches into sealed units, and these are read like selected ones.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +26,8 @@ class ContextAttention {
   ContextAttention(UnitCache& cache, kernels::ThreadPool& threads, Recover recover)
       : cache_(cache), threads_(threads), recover_(std::move(recover)) {}
 
-  // q (m, heads, head_dim) of the block begun in `context`, before RoPE; the layer's keys and values
-  // are put already. Writes o (m, heads, head_dim). q is left rotated.
+  // q (m, heads, head_dim) of the block begun in `context`, before RoPE; the layer's keys and
+  // values are put already. Writes o (m, heads, head_dim). q is left rotated.
   void run(Context& context, int layer, float* q, float* o);
 
  private:
@@ -32,6 +36,8 @@ class ContextAttention {
   void far_pages(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
   void units(Context& context, int layer, std::span<const int64_t> units,
              std::vector<kernels::KvBlock>& blocks);
+  void slide(Context& context, int layer, float* q, float* o);
+  void merge_far(Context& context, int layer, const float* q, kernels::Band band, float* o);
   void select(Context& context, int layer, const float* q, std::vector<int64_t>& units);
 
   UnitCache& cache_;

@@ -192,9 +192,13 @@ class CpuEngine final : public Engine {
   std::unique_ptr<Context> make_context(ContextId id, const PolicyConfig& config) const {
     std::shared_ptr<const MemoryPolicy> policy = make_policy(config);
     const ModelConfig& c = model_->config;
-    const PageLayout layout{
-        c.layers, {c.heads, c.kv_heads, c.head_dim}, config.unit, kv_type_, policy->represents()};
-    return std::make_unique<Context>(id, std::move(policy), layout, c.rope_inv_freq, fingerprint_);
+    const PageLayout layout{c.layers,
+                            {c.heads, c.kv_heads, c.head_dim},
+                            config.unit,
+                            kv_type_,
+                            policy->represents(),
+                            !c.sliding_inv_freq.empty()};
+    return std::make_unique<Context>(id, std::move(policy), layout, c, fingerprint_);
   }
 
   // Bytes of the window that a context may come to hold: the pages in reach of a block, and page 0.

@@ -5,6 +5,8 @@
 #include <string>
 #include <unordered_set>
 
+#include "model/architecture.h"
+
 namespace ringtide::model {
 namespace {
 
@@ -43,6 +45,10 @@ std::shared_ptr<const std::vector<int32_t>> half_split_order(int heads, int head
   return order;
 }
 
+std::span<const int32_t> view(const std::shared_ptr<const std::vector<int32_t>>& order) {
+  return order ? std::span<const int32_t>(*order) : std::span<const int32_t>();
+}
+
 // Takes tensors by name, and knows afterwards which were not taken.
 class Reader {
  public:
@@ -60,7 +66,7 @@ class Reader {
     const GgufTensor& t = expect(name, {n});
     if (t.type_name != "F32") {
       file_.fail("tensor " + quoted(name) + " has type " + std::string(t.type_name) +
-                 "; a norm must be F32");
+                 "; a norm or bias must be F32");
     }
     std::vector<float> values(n);
     std::memcpy(values.data(), t.bytes.data(), t.bytes.size());
@@ -72,6 +78,8 @@ class Reader {
     bytes_ += n * 4;
     return values;
   }
+
+  bool has(const std::string& name) const { return file_.tensor(name) != nullptr; }
 
   void refuse_unknown() const {
     for (const GgufTensor& t : file_.tensors()) {
@@ -103,15 +111,26 @@ class Reader {
   int64_t bytes_ = 0;
 };
 
+// `order` as a matrix has it.
+void reorder(std::vector<float>& values, std::span<const int32_t> order) {
+  if (values.empty() || order.empty()) return;
+  const std::vector<float> rows = values;
+  for (size_t i = 0; i < values.size(); ++i) values[i] = rows[order[i]];
+}
+
 }  // namespace
 
 Tensors read_tensors(const GgufFile& file, const ModelConfig& c) {
+  const Architecture& a = *find_architecture(c.architecture);
   const int64_t q_width = int64_t{c.heads} * c.head_dim;
   const int64_t kv_width = int64_t{c.kv_heads} * c.head_dim;
 
   Tensors model;
-  model.q_order = half_split_order(c.heads, c.head_dim);
-  model.k_order = half_split_order(c.kv_heads, c.head_dim);
+  if (a.adjacent_pairs) {
+    model.q_order = half_split_order(c.heads, c.head_dim);
+    model.k_order = half_split_order(c.kv_heads, c.head_dim);
+  }
+  const std::span<const int32_t> q_order = view(model.q_order), k_order = view(model.k_order);
   Reader in(file);
   model.embedding = in.matrix("token_embd.weight", c.hidden, c.vocabulary);
   model.layers.resize(c.layers);
@@ -119,18 +138,34 @@ Tensors read_tensors(const GgufFile& file, const ModelConfig& c) {
     LayerTensors& layer = model.layers[i];
     const std::string block = "blk." + std::to_string(i) + ".";
     layer.attention_norm = in.vector(block + "attn_norm.weight", c.hidden);
-    layer.wq = in.matrix(block + "attn_q.weight", c.hidden, q_width, *model.q_order);
-    layer.wk = in.matrix(block + "attn_k.weight", c.hidden, kv_width, *model.k_order);
+    layer.wq = in.matrix(block + "attn_q.weight", c.hidden, q_width, q_order);
+    layer.wk = in.matrix(block + "attn_k.weight", c.hidden, kv_width, k_order);
     layer.wv = in.matrix(block + "attn_v.weight", c.hidden, kv_width);
+    if (a.qkv_bias == Biases::Required ||
+        (a.qkv_bias == Biases::Optional && in.has(block + "attn_q.bias"))) {
+      layer.q_bias = in.vector(block + "attn_q.bias", q_width);
+      layer.k_bias = in.vector(block + "attn_k.bias", kv_width);
+      layer.v_bias = in.vector(block + "attn_v.bias", kv_width);
+      reorder(layer.q_bias, q_order);
+      reorder(layer.k_bias, k_order);
+    }
+    if (a.head_norms) {
+      layer.q_norm = in.vector(block + "attn_q_norm.weight", c.head_dim);
+      layer.k_norm = in.vector(block + "attn_k_norm.weight", c.head_dim);
+    }
     layer.wo = in.matrix(block + "attn_output.weight", q_width, c.hidden);
+    if (a.post_norms) {
+      layer.post_attention_norm = in.vector(block + "post_attention_norm.weight", c.hidden);
+    }
     layer.ffn_norm = in.vector(block + "ffn_norm.weight", c.hidden);
     layer.gate = in.matrix(block + "ffn_gate.weight", c.hidden, c.ffn);
     layer.up = in.matrix(block + "ffn_up.weight", c.hidden, c.ffn);
     layer.down = in.matrix(block + "ffn_down.weight", c.ffn, c.hidden);
+    if (a.post_norms) layer.post_ffn_norm = in.vector(block + "post_ffw_norm.weight", c.hidden);
   }
   model.output_norm = in.vector("output_norm.weight", c.hidden);
-  const bool tied = file.tensor("output.weight") == nullptr;
-  model.output = tied ? model.embedding : in.matrix("output.weight", c.hidden, c.vocabulary);
+  model.output = in.has("output.weight") ? in.matrix("output.weight", c.hidden, c.vocabulary)
+                                         : model.embedding;
   in.refuse_unknown();
   model.bytes = in.bytes();
   return model;

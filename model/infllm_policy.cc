@@ -1,7 +1,6 @@
 #include "model/infllm_policy.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -48,8 +47,7 @@ void InfLlmPolicy::select(const Lookup& lookup, std::vector<int64_t>& units) con
     float* vote = votes + h * n;
     lookup.index.scores(lookup.layer, static_cast<int>(h), lookup.query + h * shape.head_dim, vote);
     if (config().vote == HeadVote::Softmax)
-      kernels::softmax(vote + first, n - first,
-                       1.0f / std::sqrt(static_cast<float>(shape.head_dim)));
+      kernels::softmax(vote + first, n - first, lookup.scale);
   });
   float* relevance = votes + shape.heads * n;
   std::fill_n(relevance, n, 0.0f);

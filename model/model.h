@@ -18,8 +18,10 @@ class Tokenizer;
 // Called with the part of a long task that is done, 0 to 1, on the thread that asked for the task.
 using Progress = std::function<void(double)>;
 
+enum class Activation : uint8_t { Silu, GeluTanh };
+
 struct ModelConfig {
-  std::string architecture;  // "llama"
+  std::string architecture;  // as GGUF names it: "llama"
   std::string name;          // as the file says
   int32_t layers = 0;
   int32_t hidden = 0;
@@ -30,8 +32,18 @@ struct ModelConfig {
   int32_t vocabulary = 0;
   int32_t trained_context = 0;  // tokens
   float norm_eps = 1e-5f;
+  float embedding_scale = 1;  // rows of the embedding are multiplied by it
+  float attention_scale = 0;  // a logit is attention_scale * q.k
+  Activation activation = Activation::Silu;  // of the feed-forward's gate
   // Angular frequency of each rotated pair, (head_dim / 2), scaling (linear, llama3) included.
   std::vector<double> rope_inv_freq;
+  // Layers that slide a window: whatever the policy, a query there sees the last `sliding_window`
+  // tokens, itself included, at their true distance, and nothing else.
+  std::vector<bool> sliding;  // (layers); empty: none does
+  int32_t sliding_window = 0;
+  std::vector<double> sliding_inv_freq;  // as rope_inv_freq, of these layers; empty: the same
+
+  bool slides(int layer) const { return !sliding.empty() && sliding[layer]; }
 };
 
 class Model {

@@ -9,7 +9,7 @@ namespace ringtide::model {
 namespace {
 
 int64_t float_count(const PageLayout& l) {
-  int64_t n = int64_t{l.unit} * l.shape.head_dim;  // cos and sin
+  int64_t n = l.rotation_floats();
   if (l.representatives) {
     n += l.representative_floats() * 2;               // representatives, query sums
     n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
@@ -25,13 +25,17 @@ int64_t PageLayout::page_bytes() const {
 
 void Page::Free::operator()(void* p) const { std::free(p); }
 
-Page::Page(const PageLayout& layout, std::span<const double> inv_freq, int64_t position)
+Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
+           std::span<const double> sliding_inv_freq, int64_t position)
     : layout_(layout), position_(position), floats_(new float[float_count(layout)]()) {
   const size_t bytes = (layout.layers * layout.chunk_bytes() + 63) / 64 * 64;
   bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
   if (!bytes_) throw std::bad_alloc();
-  kernels::rope_angles(inv_freq, position, layout.unit, floats_.get(),
-                       floats_.get() + rope_floats());
+  const auto fill = [&](std::span<const double> frequencies, float* at) {
+    kernels::rope_angles(frequencies, position, layout.unit, at, at + rope_floats());
+  };
+  fill(inv_freq, floats_.get());
+  if (layout.sliding_rope) fill(sliding_inv_freq, floats_.get() + 2 * rope_floats());
 }
 
 std::span<std::byte> Page::representative_bytes() {

@@ -19,6 +19,7 @@ struct PageLayout {
   int32_t unit = 0;  // tokens
   kernels::KvType type = kernels::KvType::F32;
   bool representatives = false;  // the policy keeps an index
+  bool sliding_rope = false;     // sliding layers rotate otherwise than the others
 
   int64_t half_bytes() const {  // keys, or values, of one layer
     return int64_t{shape.kv_heads} * unit * shape.head_dim * kernels::kv_bytes(type);
@@ -26,12 +27,16 @@ struct PageLayout {
   int64_t chunk_bytes() const { return 2 * half_bytes(); }
   int64_t row() const { return int64_t{shape.heads} * shape.head_dim; }
   int64_t representative_floats() const { return representatives ? layers * row() : 0; }
+  // Cosines and sines of a page's positions, twice where sliding layers have their own.
+  int64_t rotation_floats() const { return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1); }
   int64_t page_bytes() const;  // all that a Page allocates
 };
 
 class Page {
  public:
-  Page(const PageLayout& layout, std::span<const double> inv_freq, int64_t position);
+  // sliding_inv_freq: of sliding layers, where the layout says that they differ.
+  Page(const PageLayout& layout, std::span<const double> inv_freq,
+       std::span<const double> sliding_inv_freq, int64_t position);
 
   // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE.
   std::byte* k(int layer) { return bytes_.get() + layer * layout_.chunk_bytes(); }
@@ -43,11 +48,13 @@ class Page {
   std::span<std::byte> chunk(int layer) {
     return {k(layer), static_cast<size_t>(layout_.chunk_bytes())};
   }
-  // Rotations of the page's positions, (unit, head_dim / 2).
-  const float* cos() const { return floats_.get(); }
-  const float* sin() const { return cos() + rope_floats(); }
+  // Rotations of the page's positions, (unit, head_dim / 2), in the layers that slide or do not.
+  const float* cos(bool sliding) const {
+    return floats_.get() + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
+  }
+  const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
   // (layers, heads, head_dim); present where the layout keeps representatives, as are the next two.
-  float* representatives() { return floats_.get() + 2 * rope_floats(); }
+  float* representatives() { return floats_.get() + layout_.rotation_floats(); }
   std::span<std::byte> representative_bytes();
   // Partial sums of logits per key of a layer, (heads, unit).
   float* logit_sums(int layer);

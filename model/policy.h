@@ -33,6 +33,7 @@ struct Lookup {
   int layer;
   const float* query;  // (heads, head_dim)
   int64_t sealed;      // units there are
+  float scale;         // a logit is scale * q.k
   kernels::ThreadPool& threads;
   std::vector<float>& scratch;
 };

@@ -28,6 +28,9 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
   for (const Segment& s : segments) rows += static_cast<int64_t>(s.tokens.size());
   act.resize(c, rows);
 
+  const auto gate_mul =
+      c.activation == Activation::GeluTanh ? kernels::gelu_mul : kernels::silu_mul;
+
   // embedding: tokens -> x (rows, hidden)
   const RawMatrix& embedding = tensors_.embedding;
   const int64_t embedding_row = kernels::row_bytes(embedding.type, c.hidden);
@@ -38,6 +41,29 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
       x += c.hidden;
     }
   x = act.x.data();
+  if (c.embedding_scale != 1) {
+    for (int64_t i = 0; i < rows * c.hidden; ++i) x[i] *= c.embedding_scale;
+  }
+
+  const auto linear = [&](const std::vector<float>& in, const kernels::PackedMatrix& w,
+                          const std::vector<float>& bias, std::vector<float>& out) {
+    kernels::matmul(in.data(), rows, w, out.data(), Write::Replace, threads_);
+    if (!bias.empty()) kernels::add(out.data(), bias.data(), 0, rows, w.n, threads_);
+  };
+  const auto norm_heads = [&](std::vector<float>& heads, const std::vector<float>& weight, int n) {
+    if (weight.empty()) return;
+    kernels::rms_norm(heads.data(), weight.data(), c.norm_eps, rows * n, c.head_dim, heads.data(),
+                      threads_);
+  };
+  // x += norm(w * in), where there is such a norm.
+  const auto add_to_x = [&](const std::vector<float>& in, const kernels::PackedMatrix& w,
+                            const std::vector<float>& norm) {
+    if (norm.empty()) return kernels::matmul(in.data(), rows, w, x, Write::Add, threads_);
+    float* h = act.h.data();
+    kernels::matmul(in.data(), rows, w, h, Write::Replace, threads_);
+    kernels::rms_norm(h, norm.data(), c.norm_eps, rows, c.hidden, h, threads_);
+    kernels::add(x, h, c.hidden, rows, c.hidden, threads_);
+  };
 
   for (int layer = 0; layer < c.layers; ++layer) {
     const LayerTensors& t = tensors_.layers[layer];
@@ -46,23 +72,25 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
     // attention: x += wo * attend(rope(wq * norm(x)), rope(wk * norm(x)), wv * norm(x))
     kernels::rms_norm(x, t.attention_norm.data(), c.norm_eps, rows, c.hidden, act.h.data(),
                       threads_);
-    kernels::matmul(act.h.data(), rows, w.wq, act.q.data(), Write::Replace, threads_);
-    kernels::matmul(act.h.data(), rows, w.wk, act.k.data(), Write::Replace, threads_);
-    kernels::matmul(act.h.data(), rows, w.wv, act.v.data(), Write::Replace, threads_);
+    linear(act.h, w.wq, t.q_bias, act.q);
+    linear(act.h, w.wk, t.k_bias, act.k);
+    linear(act.h, w.wv, t.v_bias, act.v);
+    norm_heads(act.q, t.q_norm, c.heads);
+    norm_heads(act.k, t.k_norm, c.kv_heads);
     int64_t at = 0;
     for (const Segment& s : segments) {
       s.context->put(layer, act.k.data() + at * kv_row, act.v.data() + at * kv_row);
       attention.run(*s.context, layer, act.q.data() + at * q_row, act.attn.data() + at * q_row);
       at += static_cast<int64_t>(s.tokens.size());
     }
-    kernels::matmul(act.attn.data(), rows, w.wo, x, Write::Add, threads_);
+    add_to_x(act.attn, w.wo, t.post_attention_norm);
 
-    // feed-forward: x += down * (silu(gate * norm(x)) . (up * norm(x)))
+    // feed-forward: x += down * (activation(gate * norm(x)) . (up * norm(x)))
     kernels::rms_norm(x, t.ffn_norm.data(), c.norm_eps, rows, c.hidden, act.h.data(), threads_);
-    kernels::matmul(act.h.data(), rows, w.gate, act.gate.data(), Write::Replace, threads_);
-    kernels::matmul(act.h.data(), rows, w.up, act.up.data(), Write::Replace, threads_);
-    kernels::silu_mul(act.gate.data(), act.up.data(), rows * c.ffn, threads_);
-    kernels::matmul(act.gate.data(), rows, w.down, x, Write::Add, threads_);
+    linear(act.h, w.gate, {}, act.gate);
+    linear(act.h, w.up, {}, act.up);
+    gate_mul(act.gate.data(), act.up.data(), rows * c.ffn, threads_);
+    add_to_x(act.gate, w.down, t.post_ffn_norm);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <numeric>
 
 namespace ringtide::testing {
@@ -28,10 +29,34 @@ Row normed(const Row& x, const std::vector<float>& weight, double eps) {
   return y;
 }
 
+Row plus(Row x, const std::vector<float>& bias) {
+  for (size_t i = 0; i < bias.size(); ++i) x[i] += bias[i];
+  return x;
+}
+
+// Every head of x normed by itself; an empty weight: as it is.
+Row normed_heads(const Row& x, const std::vector<float>& weight, double eps) {
+  if (weight.empty()) return x;
+  Row all;
+  for (size_t at = 0; at < x.size(); at += weight.size()) {
+    const Row head = normed({x.begin() + at, x.begin() + at + weight.size()}, weight, eps);
+    all.insert(all.end(), head.begin(), head.end());
+  }
+  return all;
+}
+
+double activated(double x, bool gelu) {
+  if (!gelu) return x / (1 + std::exp(-x));
+  return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
 }  // namespace
 
 Reference::Reference(const SmallModel& model, const model::PolicyConfig& policy)
-    : m_(model), policy_(policy), layers_(model.layers.size()) {}
+    : m_(model), policy_(policy), layers_(model.layers.size()) {
+  for (size_t l = 0; l < layers_.size(); ++l)
+    layers_[l].sliding = !m_.config.sliding.empty() && m_.config.sliding[l];
+}
 
 int64_t Reference::sealed(int64_t processed) const {
   int64_t units = 0;
@@ -40,23 +65,27 @@ int64_t Reference::sealed(int64_t processed) const {
   return units;
 }
 
-Row Reference::rotate(const double* x, double position) const {
+Row Reference::rotate(const double* x, double position, bool sliding) const {
+  const auto& own = m_.config.sliding_inv_freq;
+  const auto& frequencies = sliding && !own.empty() ? own : m_.config.rope_inv_freq;
   const int dim = m_.config.head_dim, half = dim / 2;
   Row y(dim);
   for (int j = 0; j < half; ++j) {
-    const double a = position * m_.config.rope_inv_freq[j];
+    const double a = position * frequencies[j];
     y[j] = x[j] * std::cos(a) - x[j + half] * std::sin(a);
     y[j + half] = x[j] * std::sin(a) + x[j + half] * std::cos(a);
   }
   return y;
 }
 
-double Reference::logit(const double* q, double q_at, const double* k, double k_at) const {
-  const Row a = rotate(q, q_at), b = rotate(k, k_at);
-  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0) / std::sqrt(m_.config.head_dim);
+double Reference::logit(const double* q, double q_at, const double* k, double k_at,
+                        bool sliding) const {
+  const Row a = rotate(q, q_at, sliding), b = rotate(k, k_at, sliding);
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0) * m_.config.attention_scale;
 }
 
 std::vector<int64_t> Reference::choose(const Layer& layer, int64_t begin, int64_t end) {
+  if (layer.sliding) return {};
   const int64_t units = sealed(begin);
   std::vector<int64_t> all(units);
   std::iota(all.begin(), all.end(), 0);
@@ -72,21 +101,21 @@ std::vector<int64_t> Reference::choose(const Layer& layer, int64_t begin, int64_
     for (int64_t p = begin; p < end; ++p)
       for (int j = 0; j < dim; ++j)
         mean[j] += layer.q[p][h * dim + j] / static_cast<double>(end - begin);
-    mean = rotate(mean.data(), policy_.window - 1);
+    mean = rotate(mean.data(), policy_.window - 1, false);
     std::map<int64_t, double> s;
     double total = 0;
     for (int64_t u : all) {
       s[u] = std::inner_product(mean.begin(), mean.end(), layer.units[u][h].begin(), 0.0);
-      total += std::exp(s[u] / std::sqrt(dim));
+      total += std::exp(s[u] * m_.config.attention_scale);
     }
     for (int64_t u : all)
       relevance[u] +=
-          policy_.vote == HeadVote::Sum ? s[u] : std::exp(s[u] / std::sqrt(dim)) / total;
+          policy_.vote == HeadVote::Sum ? s[u] : std::exp(s[u] * m_.config.attention_scale) / total;
   }
   std::sort(all.begin(), all.end(),
             [&](int64_t a, int64_t b) { return relevance[a] > relevance[b]; });
-  closest_choice_ = std::min(
-      closest_choice_, relevance[all[policy_.select - 1]] - relevance[all[policy_.select]]);
+  closest_choice_ = std::min(closest_choice_,
+                             relevance[all[policy_.select - 1]] - relevance[all[policy_.select]]);
   all.resize(policy_.select);
   std::sort(all.begin(), all.end());
   return all;
@@ -109,6 +138,10 @@ void Reference::attend(Layer& layer, int64_t p, const std::vector<int64_t>& unit
       seen.push_back({j, q_at, k_at});
       if (++times_seen[j] > 1) seen_twice_ = true;
     };
+    if (layer.sliding) {
+      if (p - j < m_.config.sliding_window) see(p, j);
+      continue;
+    }
     const double far_q = truth ? p
                          : policy_.kind == PolicyKind::Streaming
                              ? std::min<int64_t>(p, policy_.sinks + window - 1)
@@ -128,13 +161,15 @@ void Reference::attend(Layer& layer, int64_t p, const std::vector<int64_t>& unit
     double total = 0, top = -1e300;
     std::vector<double> w;
     for (const Seen& s : seen) {
-      w.push_back(logit(&layer.q[p][h * dim], s.q_at, &layer.k[s.key][g * dim], s.k_at));
+      w.push_back(
+          logit(&layer.q[p][h * dim], s.q_at, &layer.k[s.key][g * dim], s.k_at, layer.sliding));
       top = std::max(top, w.back());
     }
     for (double& x : w) total += x = std::exp(x - top);
     for (int j = 0; j < dim; ++j) {
       double o = 0;
-      for (size_t i = 0; i < seen.size(); ++i) o += w[i] / total * layer.v[seen[i].key][g * dim + j];
+      for (size_t i = 0; i < seen.size(); ++i)
+        o += w[i] / total * layer.v[seen[i].key][g * dim + j];
       out[h * dim + j] = o;
     }
   }
@@ -150,7 +185,7 @@ void Reference::represent(Layer& layer, int64_t unit) {
     for (int64_t j = begin; j < end; ++j) {
       double s = 0;
       for (int64_t p = j; p < j + policy_.window; ++p)
-        s += logit(&layer.q[p][h * dim], p, &layer.k[j][h / group * dim], j);
+        s += logit(&layer.q[p][h * dim], p, &layer.k[j][h / group * dim], j, false);
       score.push_back({-s, j});
     }
     std::sort(score.begin(), score.end());
@@ -166,34 +201,37 @@ void Reference::represent(Layer& layer, int64_t unit) {
 
 void Reference::run(std::span<const model::TokenId> block) {
   const auto& c = m_.config;
+  const bool gelu = c.activation == model::Activation::GeluTanh;
   const int64_t begin = processed_, end = begin + static_cast<int64_t>(block.size());
   std::vector<Row> x;
   for (model::TokenId t : block)
     x.emplace_back(m_.embedding.begin() + t * c.hidden, m_.embedding.begin() + (t + 1) * c.hidden);
+  for (Row& row : x)
+    for (double& v : row) v *= c.embedding_scale;
   for (size_t l = 0; l < layers_.size(); ++l) {
     const auto& w = m_.layers[l];
     Layer& layer = layers_[l];
     for (const Row& row : x) {
       const Row h = normed(row, w.attention_norm, c.norm_eps);
-      layer.q.push_back(times(w.wq, h));
-      layer.k.push_back(times(w.wk, h));
-      layer.v.push_back(times(w.wv, h));
+      layer.q.push_back(normed_heads(plus(times(w.wq, h), w.q_bias), w.q_norm, c.norm_eps));
+      layer.k.push_back(normed_heads(plus(times(w.wk, h), w.k_bias), w.k_norm, c.norm_eps));
+      layer.v.push_back(plus(times(w.wv, h), w.v_bias));
     }
     const std::vector<int64_t> units = choose(layer, begin, end);
     for (int64_t p = begin; p < end; ++p) {
       Row o(c.heads * c.head_dim);
       attend(layer, p, units, o.data());
       Row& row = x[p - begin];
-      const Row add = times(w.wo, o);
+      const Row add = normed_heads(times(w.wo, o), w.post_attention_norm, c.norm_eps);
       for (int j = 0; j < c.hidden; ++j) row[j] += add[j];
       const Row h = normed(row, w.ffn_norm, c.norm_eps);
       Row gate = times(w.gate, h);
       const Row up = times(w.up, h);
-      for (int j = 0; j < c.ffn; ++j) gate[j] = gate[j] / (1.0 + std::exp(-gate[j])) * up[j];
-      const Row down = times(w.down, gate);
+      for (int j = 0; j < c.ffn; ++j) gate[j] = activated(gate[j], gelu) * up[j];
+      const Row down = normed_heads(times(w.down, gate), w.post_ffn_norm, c.norm_eps);
       for (int j = 0; j < c.hidden; ++j) row[j] += down[j];
     }
-    if (policy_.kind == PolicyKind::InfLlm)
+    if (policy_.kind == PolicyKind::InfLlm && !layer.sliding)
       for (int64_t u = sealed(begin); u < sealed(end); ++u) represent(layer, u);
   }
   processed_ = end;

@@ -29,9 +29,10 @@ class Reference {
   struct Layer {
     std::vector<Row> k, v, q;              // by position: (kv_heads * dim), (kv_heads * dim), (heads * dim)
     std::vector<std::vector<Row>> units;   // representatives: unit, head -> (dim)
+    bool sliding = false;
   };
-  Row rotate(const double* x, double position) const;
-  double logit(const double* q, double q_at, const double* k, double k_at) const;
+  Row rotate(const double* x, double position, bool sliding) const;
+  double logit(const double* q, double q_at, const double* k, double k_at, bool sliding) const;
   std::vector<int64_t> choose(const Layer& layer, int64_t begin, int64_t end);
   void attend(Layer& layer, int64_t position, const std::vector<int64_t>& units, double* out);
   void represent(Layer& layer, int64_t unit);

@@ -30,8 +30,25 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
     return w;
   };
   SmallModel m;
-  m.config = {"llama",    "small", s.layers,     s.hidden, s.heads, s.kv_heads,
-              s.head_dim, s.ffn,   s.vocabulary, 1 << 20,  1e-5f,   {}};
+  m.config.architecture = "llama";
+  m.config.name = "small";
+  m.config.layers = s.layers;
+  m.config.hidden = s.hidden;
+  m.config.heads = s.heads;
+  m.config.kv_heads = s.kv_heads;
+  m.config.head_dim = s.head_dim;
+  m.config.ffn = s.ffn;
+  m.config.vocabulary = s.vocabulary;
+  m.config.trained_context = 1 << 20;
+  m.config.embedding_scale = s.embedding_scale;
+  m.config.attention_scale =
+      s.attention_scale > 0 ? s.attention_scale : 1 / std::sqrt(static_cast<float>(s.head_dim));
+  if (s.gelu) m.config.activation = model::Activation::GeluTanh;
+  m.config.sliding_window = s.sliding_window;
+  for (int l = 0; s.sliding_window > 0 && l < s.layers; ++l)
+    m.config.sliding.push_back(s.period == 0 || l % s.period != s.period - 1);
+  for (int j = 0; s.sliding_base > 0 && j < s.head_dim / 2; ++j)
+    m.config.sliding_inv_freq.push_back(std::pow(s.sliding_base, -2.0 * j / s.head_dim));
   for (int j = 0; j < s.head_dim / 2; ++j)
     m.config.rope_inv_freq.push_back(std::pow(1000.0, -2.0 * j / s.head_dim));
   m.embedding = matrix(s.vocabulary, s.hidden, std::sqrt(static_cast<float>(s.hidden)));
@@ -49,6 +66,18 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
     layer.gate = matrix(s.ffn, s.hidden, 1.0f);
     layer.up = matrix(s.ffn, s.hidden, 1.0f);
     layer.down = matrix(s.hidden, s.ffn, 1.0f);
+    auto vector = [&](bool there, int64_t n, float mean, float deviation) {
+      std::vector<float> v(there ? n : 0);
+      for (float& x : v) x = mean + deviation * normal(random);
+      return v;
+    };
+    layer.q_bias = vector(s.biases, q, 0, 0.5f);
+    layer.k_bias = vector(s.biases, kv, 0, 0.5f);
+    layer.v_bias = vector(s.biases, kv, 0, 0.5f);
+    layer.q_norm = vector(s.head_norms, s.head_dim, 1.5f, 0.3f);
+    layer.k_norm = vector(s.head_norms, s.head_dim, 1.5f, 0.3f);
+    layer.post_attention_norm = vector(s.post_norms, s.hidden, 0.7f, 0.2f);
+    layer.post_ffn_norm = vector(s.post_norms, s.hidden, 0.7f, 0.2f);
     m.layers.push_back(std::move(layer));
   }
 
@@ -63,6 +92,13 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
   for (const auto& l : source.layers) {
     model::LayerTensors& t = tensors.layers.emplace_back();
     t.attention_norm = l.attention_norm;
+    t.q_bias = l.q_bias;
+    t.k_bias = l.k_bias;
+    t.v_bias = l.v_bias;
+    t.q_norm = l.q_norm;
+    t.k_norm = l.k_norm;
+    t.post_attention_norm = l.post_attention_norm;
+    t.post_ffn_norm = l.post_ffn_norm;
     t.wq = raw(l.wq, q);
     t.wk = raw(l.wk, kv);
     t.wv = raw(l.wv, kv);
