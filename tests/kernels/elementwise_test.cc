@@ -50,6 +50,45 @@ TEST_P(Elementwise, SiluMulAgreesWithFloat64) {
   }
 }
 
+TEST_P(Elementwise, GeluMulAgreesWithFloat64) {
+  std::vector<float> x;
+  for (float v = -12; v <= 12; v += 0.037f) x.push_back(v);
+  x.insert(x.end(), {0.f, 1e-20f, -1e-20f, 200.f, 1e4f, -1e4f});
+  const int64_t n = x.size();
+  const std::vector<float> up = normals(random_, n);
+  Guarded<float> gate(n);
+  std::copy(x.begin(), x.end(), gate.data());
+  gelu_mul(gate.data(), up.data(), n, threads_);
+  EXPECT_TRUE(gate.intact());
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = x[i], u = std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v);
+    // In the far tail 1 + tanh(u) cancels; this form does not.
+    const double expected = v / (1 + std::exp(-2 * u)) * up[i];
+    ASSERT_NEAR(gate[i], expected, 1e-5 * std::abs(expected) + 1e-30) << x[i];
+    if (std::abs(v) < 2) {
+      ASSERT_NEAR(gate[i], v / 2 * (1 + std::tanh(u)) * up[i], 1e-6 * (1 + std::abs(v))) << x[i];
+    }
+  }
+}
+
+TEST_P(Elementwise, AddsRowsOrOneRowToAll) {
+  for (const int64_t dim : {1, 7, 16, 33, 576}) {
+    for (const int64_t rows : {0, 1, 3, 40}) {
+      const std::vector<float> x = normals(random_, rows * dim),
+                               y = normals(random_, rows * dim + dim);
+      for (const int64_t stride : {int64_t{0}, dim}) {
+        Guarded<float> sum(rows * dim);
+        std::copy(x.begin(), x.end(), sum.data());
+        add(sum.data(), y.data(), stride, rows, dim, threads_);
+        EXPECT_TRUE(sum.intact());
+        for (int64_t i = 0; i < rows * dim; ++i) {
+          ASSERT_EQ(sum[i], x[i] + y[i / dim * stride + i % dim]);
+        }
+      }
+    }
+  }
+}
+
 // An element's value does not depend on its place in the array.
 TEST_P(Elementwise, SiluMulOfPartsIsTheWhole) {
   const int64_t n = 10000;

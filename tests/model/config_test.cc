@@ -86,6 +86,62 @@ TEST(Config, Llama3ScalingFromMetadataOrFromTheTensorOfFactors) {
   EXPECT_EQ(config_of(builder).rope_inv_freq, read);
 }
 
+TEST(Config, LlamaSlidesInAllLayersOrNone) {
+  EXPECT_TRUE(config_of(tiny_gguf({})).sliding.empty());
+  const ModelConfig c = config_of(tiny_gguf({.sliding_window = 96}));
+  EXPECT_EQ(c.sliding, std::vector<bool>({true, true}));
+  EXPECT_EQ(c.sliding_window, 96);
+  EXPECT_TRUE(c.sliding_inv_freq.empty());
+}
+
+TEST(Config, Gemma3SlidesInFiveLayersOfSix) {
+  const ModelConfig c = config_of(
+      tiny_gguf({.architecture = "gemma3", .layers = 13, .rope_base = 1e6f, .linear_scaling = 8}));
+  EXPECT_EQ(c.sliding_window, 24);
+  for (int i = 0; i < 13; ++i) EXPECT_EQ(c.slides(i), i != 5 && i != 11) << i;
+  EXPECT_DOUBLE_EQ(c.rope_inv_freq[1], std::pow(1e6, -1.0 / 8) / 8);
+  EXPECT_DOUBLE_EQ(c.sliding_inv_freq[1], std::pow(1e4, -1.0 / 8));
+  EXPECT_FLOAT_EQ(c.embedding_scale, 8);
+  EXPECT_FLOAT_EQ(c.attention_scale, 0.25f);
+  EXPECT_EQ(c.activation, Activation::GeluTanh);
+}
+
+TEST(Config, Gemma3TakesAnotherPeriodAndLocalBase) {
+  GgufBuilder builder = tiny_gguf({.architecture = "gemma3", .layers = 4});
+  builder.set("gemma3.attention.sliding_window_pattern", uint32_t{2});
+  builder.set("gemma3.rope.freq_base_swa", 500.0f);
+  const ModelConfig c = config_of(builder);
+  EXPECT_EQ(c.sliding, std::vector<bool>({true, false, true, false}));
+  EXPECT_DOUBLE_EQ(c.sliding_inv_freq[1], std::pow(500, -1.0 / 8));
+}
+
+TEST(Config, Gemma3Of62LayersHasAnotherScale) {
+  EXPECT_FLOAT_EQ(
+      config_of(
+          tiny_gguf(
+              {.architecture = "gemma3", .layers = 62, .hidden = 64, .heads = 4, .head_dim = 8}))
+          .attention_scale,
+      0.25f);
+}
+
+TEST(Config, RefusesWhatAnArchitectureDoesNotServe) {
+  const auto refusal = [](const GgufBuilder& builder) {
+    try {
+      config_of(builder);
+    } catch (const ModelError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  for (const char* architecture : {"qwen2", "qwen3"}) {
+    EXPECT_THAT(refusal(tiny_gguf({.architecture = architecture, .sliding_window = 32})),
+                AllOf(HasSubstr(".attention.sliding_window\" is 32"), HasSubstr("not supported")));
+  }
+  GgufBuilder gemma = tiny_gguf({.architecture = "gemma3"});
+  gemma.drop("gemma3.attention.sliding_window");
+  EXPECT_THAT(refusal(gemma), HasSubstr("\"gemma3.attention.sliding_window\" is missing"));
+}
+
 struct BadConfig {
   const char* what;
   std::function<void(GgufBuilder&)> change;
@@ -120,7 +176,7 @@ INSTANTIATE_TEST_SUITE_P(
     Config, BadConfigs,
     ::testing::ValuesIn(std::vector<BadConfig>{
         with("architecture", "general.architecture", std::string("mamba"),
-             {"\"mamba\"", "supported: llama"}),
+             {"\"mamba\"", "supported: llama, mistral3, qwen2, qwen3, gemma3"}),
         without("no architecture", "general.architecture"),
         without("no layers", "llama.block_count"),
         without("no width", "llama.embedding_length"),
@@ -175,7 +231,10 @@ INSTANTIATE_TEST_SUITE_P(
          },
          {"\"rope_freqs.weight\"", "above 0"}},
         with("experts", "llama.expert_count", uint32_t{8}, {"not supported"}),
-        with("window", "llama.attention.sliding_window", uint32_t{128}, {"not supported"}),
+        with("pattern", "llama.attention.sliding_window_pattern", uint32_t{2},
+             {"all layers slide"}),
+        with("soft capping", "llama.final_logit_softcapping", 30.0f, {"not supported"}),
+        with("temperature", "llama.attention.temperature_scale", 0.1f, {"not supported"}),
         with("logit scale", "llama.logit_scale", 0.5f, {"not supported"}),
         with("not causal", "llama.attention.causal", false, {"causal"}),
         with("vocabulary", "llama.vocab_size", uint32_t{1000}, {"is 1000", "token_embd.weight"}),

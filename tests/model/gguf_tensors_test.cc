@@ -59,6 +59,55 @@ TEST(GgufTensors, ATiedModelEndsInItsEmbedding) {
   EXPECT_EQ(m.tensors.output.rows, m.tensors.embedding.rows);
 }
 
+std::vector<float> floats(const Read& m, const char* name) {
+  const std::span<const std::byte> bytes = m.file.tensor(name)->bytes;
+  std::vector<float> values(bytes.size() / 4);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+TEST(GgufTensors, OnlyLlamasRowsAreReordered) {
+  for (const char* architecture : {"llama", "mistral3"}) {
+    const Read m(tiny_gguf({.architecture = architecture}));
+    ASSERT_EQ(m.tensors.layers[0].wq.order.size(), 64u);
+    EXPECT_EQ(m.tensors.layers[0].wk.order[1], 2);
+  }
+  for (const char* architecture : {"qwen2", "qwen3", "gemma3"}) {
+    const Read m(tiny_gguf({.architecture = architecture}));
+    EXPECT_TRUE(m.tensors.layers[0].wq.order.empty());
+    EXPECT_TRUE(m.tensors.layers[0].wk.order.empty());
+  }
+}
+
+TEST(GgufTensors, EachArchitectureHasItsOwn) {
+  const Read qwen2(tiny_gguf({.architecture = "qwen2"}));
+  EXPECT_EQ(qwen2.tensors.layers[1].q_bias, floats(qwen2, "blk.1.attn_q.bias"));
+  EXPECT_EQ(qwen2.tensors.layers[1].v_bias, floats(qwen2, "blk.1.attn_v.bias"));
+  EXPECT_TRUE(qwen2.tensors.layers[1].q_norm.empty());
+  const Read gemma(tiny_gguf({.architecture = "gemma3"}));
+  EXPECT_EQ(gemma.tensors.layers[1].k_norm, floats(gemma, "blk.1.attn_k_norm.weight"));
+  EXPECT_EQ(gemma.tensors.layers[1].post_ffn_norm, floats(gemma, "blk.1.post_ffw_norm.weight"));
+  EXPECT_TRUE(gemma.tensors.layers[1].q_bias.empty());
+}
+
+// A bias belongs to a row, and moves with it.
+TEST(GgufTensors, LlamasBiasesAreReorderedAsItsRows) {
+  GgufBuilder builder = tiny_gguf({.layers = 1});
+  std::vector<float> counted(64);
+  for (size_t i = 0; i < counted.size(); ++i) counted[i] = static_cast<float>(i);
+  for (const auto& [name, n] : {std::pair("q", 64), {"k", 32}, {"v", 32}}) {
+    builder.tensors.push_back({"blk.0.attn_" + std::string(name) + ".bias",
+                               {static_cast<uint64_t>(n)},
+                               0,
+                               testing::quantize("F32", {counted.begin(), counted.begin() + n})});
+  }
+  const Read m(builder);
+  const LayerTensors& layer = m.tensors.layers[0];
+  for (int i = 0; i < 64; ++i) EXPECT_EQ(layer.q_bias[i], layer.wq.order[i]);
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(layer.k_bias[i], layer.wk.order[i]);
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(layer.v_bias[i], i);
+}
+
 struct BadTensor {
   const char* what;
   std::function<void(GgufBuilder&)> change;
@@ -106,9 +155,14 @@ INSTANTIATE_TEST_SUITE_P(
          {"tensor \"blk.1.", "would change the model's output"}},
         {"bias",
          [](GgufBuilder& b) {
+           b.tensors.push_back({"blk.0.attn_output.bias", {64}, 0, std::vector<std::byte>(256)});
+         },
+         {"\"blk.0.attn_output.bias\"", "would change the model's output"}},
+        {"one bias of three",
+         [](GgufBuilder& b) {
            b.tensors.push_back({"blk.0.attn_q.bias", {64}, 0, std::vector<std::byte>(256)});
          },
-         {"\"blk.0.attn_q.bias\"", "would change the model's output"}},
+         {"\"blk.0.attn_k.bias\" is missing"}},
         {"type not served",
          [](GgufBuilder& b) {
            b.tensor("blk.0.attn_v.weight") = {
@@ -126,7 +180,7 @@ INSTANTIATE_TEST_SUITE_P(
            b.tensor("blk.0.attn_norm.weight").type = 1;
            b.tensor("blk.0.attn_norm.weight").bytes.resize(128);
          },
-         {"\"blk.0.attn_norm.weight\" has type F16; a norm must be F32"}},
+         {"\"blk.0.attn_norm.weight\" has type F16; a norm or bias must be F32"}},
         {"norm not a number",
          [](GgufBuilder& b) {
            b.tensor("output_norm.weight").bytes =

@@ -7,10 +7,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "model/engine.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
-#include "tests/support/memory_units.h"
+#include "tests/model/greedy.h"
 #include "tests/support/tiny_gguf.h"
 
 namespace ringtide {
@@ -28,27 +27,6 @@ std::shared_ptr<const model::Model> load_tiny() {
   return loaded;
 }
 
-std::vector<TokenId> continue_greedily(const std::shared_ptr<const model::Model>& loaded,
-                                       const std::vector<TokenId>& prompt, size_t n) {
-  testing::MemoryUnits units;
-  model::EngineOptions options;
-  options.threads = 2;
-  options.ram_budget = int64_t{64} << 20;
-  options.half_kv = false;
-  const auto engine = model::make_cpu_engine(loaded, options, units);
-  model::PolicyConfig policy;
-  policy.kind = model::PolicyKind::Exact;
-  engine->open(1, policy);
-  engine->prefill(1, prompt);
-  std::vector<TokenId> tokens;
-  while (tokens.size() < n) {
-    tokens.push_back(engine->sample(1, {}));
-    const model::DecodeRow row{1, tokens.back()};
-    engine->decode({&row, 1});
-  }
-  return tokens;
-}
-
 TEST(TinyReference, TextBecomesTheExpectedTokens) {
   std::ifstream in(RINGTIDE_FIXTURES "/tiny_greedy.json");
   const auto fixture = nlohmann::json::parse(in);
@@ -59,7 +37,7 @@ TEST(TinyReference, TextBecomesTheExpectedTokens) {
     ASSERT_GT(c["min_gap"].get<double>(), 5e-3) << c["name"];
     const std::vector<TokenId> prompt = c["prompt"], expected = c["tokens"];
     EXPECT_EQ(loaded->tokenizer->encode(c["text"].get<std::string>()), prompt) << c["name"];
-    EXPECT_EQ(continue_greedily(loaded, prompt, expected.size()), expected) << c["name"];
+    EXPECT_EQ(testing::continue_greedily(loaded, prompt, expected.size()), expected) << c["name"];
   }
 }
 

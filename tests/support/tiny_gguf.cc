@@ -104,6 +104,12 @@ class Tensors {
     file_.tensors.push_back({name, {k, n}, type_number(type), quantize(type, values)});
   }
 
+  void vector(const std::string& name, uint64_t n, float mean, float deviation) {
+    std::vector<float> values(n);
+    for (float& v : values) v = mean + deviation * random_.normal();
+    file_.tensors.push_back({name, {n}, type_number("F32"), quantize("F32", values)});
+  }
+
   // Around 1; `signs`: around 1 or -1.
   void norm(const std::string& name, uint64_t n, bool signs = false) {
     std::vector<float> values(n);
@@ -140,24 +146,33 @@ GgufBuilder tiny_gguf(const TinyModel& m) {
   check(m, head_dim);
 
   GgufBuilder file;
-  file.set("general.architecture", std::string("llama"));
+  const std::string own = m.architecture + ".";
+  const bool gemma = m.architecture == "gemma3";
+  file.set("general.architecture", m.architecture);
   file.set("general.name", "tiny " + std::to_string(m.seed));
-  file.set("llama.block_count", m.layers);
-  file.set("llama.context_length", m.context);
-  file.set("llama.embedding_length", m.hidden);
-  file.set("llama.feed_forward_length", m.ffn);
-  file.set("llama.attention.head_count", m.heads);
-  file.set("llama.attention.head_count_kv", m.kv_heads);
-  file.set("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  file.set(own + "block_count", m.layers);
+  file.set(own + "context_length", m.context);
+  file.set(own + "embedding_length", m.hidden);
+  file.set(own + "feed_forward_length", m.ffn);
+  file.set(own + "attention.head_count", m.heads);
+  file.set(own + "attention.head_count_kv", m.kv_heads);
+  file.set(own + "attention.layer_norm_rms_epsilon", 1e-5f);
   if (m.head_dim != 0) {
-    file.set("llama.attention.key_length", head_dim);
-    file.set("llama.attention.value_length", head_dim);
+    file.set(own + "attention.key_length", head_dim);
+    file.set(own + "attention.value_length", head_dim);
   }
-  file.set("llama.rope.dimension_count", head_dim);
-  file.set("llama.rope.freq_base", m.rope_base);
+  file.set(own + "rope.dimension_count", head_dim);
+  file.set(own + "rope.freq_base", m.rope_base);
+  if (m.linear_scaling != 0) {
+    file.set(own + "rope.scaling.type", std::string("linear"));
+    file.set(own + "rope.scaling.factor", m.linear_scaling);
+  }
+  if (const uint32_t window = m.sliding_window != 0 ? m.sliding_window : gemma ? 24 : 0) {
+    file.set(own + "attention.sliding_window", window);
+  }
   add_tokenizer(file);
   const auto vocabulary = static_cast<uint32_t>(3 + 256 + std::size(kMerges));
-  file.set("llama.vocab_size", vocabulary);
+  file.set(own + "vocab_size", vocabulary);
 
   // Layers outweigh the embedding of the last token in the residual stream, attention is sharp, and
   // the last norm has random signs: so the next token depends on the whole context, and a tied
@@ -173,6 +188,19 @@ GgufBuilder tiny_gguf(const TinyModel& m) {
     tensors.matrix(block + "attn_q.weight", m.hidden, q_width, 1.5 * unit, m.type);
     tensors.matrix(block + "attn_k.weight", m.hidden, kv_width, 1.5 * unit, m.type);
     tensors.matrix(block + "attn_v.weight", m.hidden, kv_width, 2 * unit, m.type);
+    if (m.architecture == "qwen2") {
+      tensors.vector(block + "attn_q.bias", q_width, 0, 0.5f);
+      tensors.vector(block + "attn_k.bias", kv_width, 0, 0.5f);
+      tensors.vector(block + "attn_v.bias", kv_width, 0, 0.5f);
+    }
+    if (m.architecture == "qwen3" || gemma) {
+      tensors.vector(block + "attn_q_norm.weight", head_dim, 1.5f, 0.3f);
+      tensors.vector(block + "attn_k_norm.weight", head_dim, 1.5f, 0.3f);
+    }
+    if (gemma) {
+      tensors.vector(block + "post_attention_norm.weight", m.hidden, 2, 0.5f);
+      tensors.vector(block + "post_ffw_norm.weight", m.hidden, 2, 0.5f);
+    }
     tensors.matrix(block + "attn_output.weight", q_width, m.hidden,
                    1 / std::sqrt(static_cast<double>(q_width)), m.type);
     tensors.norm(block + "ffn_norm.weight", m.hidden);
@@ -182,6 +210,13 @@ GgufBuilder tiny_gguf(const TinyModel& m) {
                    1 / std::sqrt(static_cast<double>(m.ffn)), m.type);
   }
   tensors.norm("output_norm.weight", m.hidden, true);
+  if (m.rope_factors) {
+    std::vector<float> factors(head_dim / 2);
+    for (size_t j = 0; j < factors.size(); ++j) {
+      factors[j] = 1 + 7 * static_cast<float>(j) / static_cast<float>(factors.size());
+    }
+    file.tensors.push_back({"rope_freqs.weight", {factors.size()}, 0, quantize("F32", factors)});
+  }
   if (!m.tied) tensors.matrix("output.weight", m.hidden, vocabulary, 0.5, m.type);
   return file;
 }

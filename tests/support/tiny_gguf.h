@@ -1,5 +1,5 @@
-// Small models with random weights, whole in every other way: a Llama file with a byte-level
-// tokenizer, special tokens and a ChatML template. Same parameters, same bytes.
+// Small models with random weights, whole in every other way: a file of any architecture served,
+// with a byte-level tokenizer, special tokens and a ChatML template. Same parameters, same bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 namespace ringtide::testing {
 
 struct TinyModel {
+  std::string architecture = "llama";  // or mistral3, qwen2, qwen3, gemma3
   uint32_t layers = 2;
   uint32_t hidden = 64;  // multiple of 32
   uint32_t heads = 4;
@@ -21,6 +22,9 @@ struct TinyModel {
   std::string embedding_type = "F32";  // of the embedding, which is also the output unless untied
   bool tied = true;
   float rope_base = 10000;
+  float linear_scaling = 0;     // of RoPE; 0: none
+  bool rope_factors = false;    // the tensor rope_freqs.weight, from 1 to 8
+  uint32_t sliding_window = 0;  // tokens; 0: none, and 24 in gemma3
   uint64_t seed = 1;
 };
 
