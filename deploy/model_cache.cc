@@ -35,14 +35,17 @@ std::string find_model(const std::string& given) {
   const std::string path = given.empty() ? default_model_path() : given;
   std::error_code error;
   if (std::filesystem::is_regular_file(path, error)) return path;
+  if (!given.empty() && std::filesystem::is_regular_file(path + "/config.json", error)) return path;
   if (given.empty()) {
-    throw Failure(Exit::Model,
-                  fmt::format("the default model is not in the cache ({}): get it with "
-                              "deploy/fetch-model, or name a GGUF file with --model",
-                              path));
+    throw Failure(
+        Exit::Model,
+        fmt::format("the default model is not in the cache ({}): get it with "
+                    "deploy/fetch-model, or name a GGUF file or a Hugging Face folder with --model",
+                    path));
   }
-  throw Failure(Exit::Model,
-                fmt::format("no model file at {}: check the path given with --model", path));
+  throw Failure(Exit::Model, fmt::format("no model file, and no folder with a config.json, at {}: "
+                                         "check the path given with --model",
+                                         path));
 }
 
 std::string sha256_of(const std::string& path) {

@@ -75,7 +75,7 @@ CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
 void add_engine_options(CLI::App* app, ServerOptions& options) {
   add_setting(
       app, "--model", options.model,
-      "GGUF model file of a Llama architecture (default: the one that deploy/fetch-model put "
+      "GGUF model file or Hugging Face folder (default: the model that deploy/fetch-model put "
       "into the cache folder)")
       ->option_text("FILE")
       ->group("Engine");

@@ -19,8 +19,9 @@ struct Architecture {
   // and not (x[j], x[j + head_dim / 2]).
   bool adjacent_pairs = false;
   Biases qkv_bias = Biases::None;
-  bool head_norms = false;  // queries and keys are normed a head, before RoPE
-  bool post_norms = false;  // what attention and feed-forward give is normed before it is added
+  bool head_norms = false;      // queries and keys are normed a head, before RoPE
+  bool post_norms = false;      // what attention and feed-forward give is normed before it is added
+  bool norms_less_one = false;  // Hugging Face files keep norms less 1
   bool scaled_embedding = false;  // by sqrt(hidden)
   Activation activation = Activation::Silu;
   Sliding sliding = Sliding::None;  // All: where the file gives a window

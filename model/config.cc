@@ -98,7 +98,7 @@ void refuse_unsupported(const GgufFile& file, const ConfigReader& in) {
 }
 
 std::vector<float> frequency_factors(const GgufFile& file, int pairs) {
-  const GgufTensor* t = file.tensor("rope_freqs.weight");
+  const FileTensor* t = file.tensor("rope_freqs.weight");
   if (t == nullptr) return {};
   if (t->type_name != "F32" || t->shape != std::vector<int64_t>{pairs}) {
     file.fail("tensor \"rope_freqs.weight\" must be F32 of " + std::to_string(pairs) +
@@ -190,7 +190,7 @@ int32_t attention_divisor(const ModelConfig& c) {
 
 int32_t read_vocabulary(const GgufFile& file, const ConfigReader& in) {
   constexpr int64_t kMost = 1 << 24;
-  const GgufTensor* embedding = file.tensor("token_embd.weight");
+  const FileTensor* embedding = file.tensor("token_embd.weight");
   if (embedding == nullptr) {
     file.fail("tensor \"token_embd.weight\" is missing; the file holds no whole model");
   }
@@ -263,6 +263,7 @@ ModelConfig read_config(const GgufFile& file) {
   c.rope_inv_freq = read_frequencies(file, in, c.head_dim);
   read_sliding(file, in, *architecture, c);
   c.vocabulary = read_vocabulary(file, in);
+  c.tied = file.tensor("output.weight") == nullptr;
   return c;
 }
 

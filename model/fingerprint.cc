@@ -46,6 +46,13 @@ std::vector<const T*> sorted(const std::vector<T>& items, Name T::*name) {
   return order;
 }
 
+void add(const FileTensor& t, Hash& hash) {
+  hash.bytes(t.name.data(), t.name.size());
+  hash.number(t.type);
+  hash.bytes(t.shape.data(), t.shape.size() * sizeof(int64_t));
+  hash.bytes(t.bytes.data(), t.bytes.size());
+}
+
 }  // namespace
 
 std::string fingerprint(const GgufFile& file) {
@@ -62,11 +69,18 @@ std::string fingerprint(const GgufFile& file) {
     hash.number(e->is_array);
     hash.bytes(e->data.data(), e->data.size());
   }
-  for (const GgufTensor* t : sorted(file.tensors(), &GgufTensor::name)) {
-    hash.bytes(t->name.data(), t->name.size());
-    hash.number(t->type);
-    hash.bytes(t->shape.data(), t->shape.size() * sizeof(int64_t));
-    hash.bytes(t->bytes.data(), t->bytes.size());
+  for (const FileTensor* t : sorted(file.tensors(), &FileTensor::name)) add(*t, hash);
+  return hash.hex();
+}
+
+std::string fingerprint(const TensorSet& tensors, std::span<const std::string_view> texts) {
+  Hash hash;
+  for (const std::string_view text : texts) hash.bytes(text.data(), text.size());
+  std::vector<const FileTensor*> order = tensors.all();
+  std::ranges::sort(order, {}, &FileTensor::name);
+  for (const FileTensor* t : order) {
+    hash.bytes(t->type_name.data(), t->type_name.size());
+    add(*t, hash);
   }
   return hash.hex();
 }

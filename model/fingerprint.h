@@ -11,5 +11,7 @@ namespace ringtide::model {
 // metadata that change numbers or tokens: the architecture's, the tokenizer's and the architecture
 // itself. The order in the file, its alignment, names and licences do not matter.
 std::string fingerprint(const GgufFile& file);
+// The same of a folder: over its tensors, and over files that change numbers or tokens, whole.
+std::string fingerprint(const TensorSet& tensors, std::span<const std::string_view> texts);
 
 }  // namespace ringtide::model

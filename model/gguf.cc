@@ -187,8 +187,8 @@ GgufEntry read_entry(Reader& in, const GgufFile& file, uint64_t index) {
 }
 
 // The tensor but for `bytes`; `offset` still counts from the data section.
-GgufTensor read_tensor(Reader& in, const GgufFile& file, uint64_t index) {
-  GgufTensor t;
+FileTensor read_tensor(Reader& in, const GgufFile& file, uint64_t index) {
+  FileTensor t;
   t.name = read_name(in, file, "the name of tensor " + std::to_string(index));
   const std::string field = "tensor " + quoted(t.name);
   const uint32_t rank = in.number<uint32_t>("the number of dimensions of " + field);
@@ -219,9 +219,9 @@ GgufTensor read_tensor(Reader& in, const GgufFile& file, uint64_t index) {
 
 // Gives each tensor its bytes in the data section, which starts at `start`.
 void place_tensors(const GgufFile& file, std::span<const std::byte> bytes, uint64_t start,
-                   uint64_t alignment, std::vector<GgufTensor>& tensors) {
+                   uint64_t alignment, std::vector<FileTensor>& tensors) {
   const uint64_t room = start < bytes.size() ? bytes.size() - start : 0;
-  for (GgufTensor& t : tensors) {
+  for (FileTensor& t : tensors) {
     const std::string field = "tensor " + quoted(t.name);
     if (t.offset % alignment != 0) {
       file.fail("the offset of " + field + " is " + std::to_string(t.offset) +
@@ -246,13 +246,13 @@ void place_tensors(const GgufFile& file, std::span<const std::byte> bytes, uint6
   }
 }
 
-void check_overlaps(const GgufFile& file, const std::vector<GgufTensor>& tensors) {
-  std::vector<const GgufTensor*> order;
+void check_overlaps(const GgufFile& file, const std::vector<FileTensor>& tensors) {
+  std::vector<const FileTensor*> order;
   order.reserve(tensors.size());
-  for (const GgufTensor& t : tensors) order.push_back(&t);
-  std::ranges::sort(order, {}, &GgufTensor::offset);
+  for (const FileTensor& t : tensors) order.push_back(&t);
+  std::ranges::sort(order, {}, &FileTensor::offset);
   for (size_t i = 1; i < order.size(); ++i) {
-    const GgufTensor& before = *order[i - 1];
+    const FileTensor& before = *order[i - 1];
     const uint64_t end = before.offset + std::max<uint64_t>(before.bytes.size(), 1);
     if (end > order[i]->offset) {
       file.fail("the data of tensors " + quoted(before.name) + " and " + quoted(order[i]->name) +
@@ -332,21 +332,6 @@ T scalar(const GgufFile& file, const GgufEntry& e) {
 
 }  // namespace
 
-std::string quoted(std::string_view name) {
-  constexpr size_t kShown = 80;
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string text = "\"";
-  for (const char c : name.substr(0, kShown)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\') {
-      text += c;
-    } else {
-      text += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-    }
-  }
-  return text + (name.size() > kShown ? "\"..." : "\"");
-}
-
 GgufFile GgufFile::open(const std::string& path) {
   auto mapping = std::make_shared<const MappedFile>(path, "a GGUF model file");
   const auto bytes = mapping->bytes();
@@ -405,7 +390,7 @@ const GgufEntry* GgufFile::entry(std::string_view key) const {
   return found == entry_index_.end() ? nullptr : &metadata_[found->second];
 }
 
-const GgufTensor* GgufFile::tensor(std::string_view name) const {
+const FileTensor* GgufFile::tensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
 }

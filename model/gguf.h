@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "model/file_tensor.h"
 #include "model/mapped_file.h"
 #include "model/types.h"
 
@@ -50,15 +51,6 @@ struct GgufEntry {
   std::span<const std::byte> data;  // the elements as they lie in the file
 };
 
-struct GgufTensor {
-  std::string_view name;
-  std::vector<int64_t> shape;        // 1 to 4 dimensions, the fastest first: (k, n) for n rows of k
-  uint32_t type = 0;                 // the file's number
-  std::string_view type_name;        // "Q4_1"; empty: a type this reader does not know
-  uint64_t offset = 0;               // from the start of the file
-  std::span<const std::byte> bytes;  // empty where the type is not known
-};
-
 class GgufFile {
  public:
   // Maps the file. Throws ModelError: it cannot be read, or is not a sound GGUF file.
@@ -75,10 +67,10 @@ class GgufFile {
 
   // In the order of the file.
   const std::vector<GgufEntry>& metadata() const { return metadata_; }
-  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const std::vector<FileTensor>& tensors() const { return tensors_; }
 
   const GgufEntry* entry(std::string_view key) const;     // null: none
-  const GgufTensor* tensor(std::string_view name) const;  // null: none
+  const FileTensor* tensor(std::string_view name) const;  // null: none
 
   // The value of a key, or nothing where the key is absent. Throws ModelError where it is there but
   // no T. T: bool, int32_t, uint32_t, int64_t, uint64_t (any integer kind whose value fits), float,
@@ -107,7 +99,8 @@ class GgufFile {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
-  GgufFile(std::shared_ptr<const MappedFile> mapping, std::span<const std::byte> bytes, std::string name);
+  GgufFile(std::shared_ptr<const MappedFile> mapping, std::span<const std::byte> bytes,
+           std::string name);
 
   [[noreturn]] void missing(std::string_view key) const;
   void read(const GgufEntry& e, bool& value) const;
@@ -126,13 +119,9 @@ class GgufFile {
   std::string name_;
   uint32_t version_ = 0;
   std::vector<GgufEntry> metadata_;
-  std::vector<GgufTensor> tensors_;
+  std::vector<FileTensor> tensors_;
   std::unordered_map<std::string_view, size_t> entry_index_;
   std::unordered_map<std::string_view, size_t> tensor_index_;
 };
-
-// A name from a file, as a message may show it: quoted, unprintable bytes escaped, cut where it is
-// long.
-std::string quoted(std::string_view name);
 
 }  // namespace ringtide::model

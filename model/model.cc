@@ -1,13 +1,18 @@
 #include "model/model.h"
 
+#include <filesystem>
+
 #include "model/config.h"
 #include "model/fingerprint.h"
-#include "model/gguf_tensors.h"
+#include "model/gguf.h"
+#include "model/hf_folder.h"
+#include "model/read_tensors.h"
 #include "model/tokenizer.h"
 
 namespace ringtide::model {
 
 std::shared_ptr<const Model> Model::load(const std::string& path) {
+  if (std::filesystem::is_directory(path)) return load_hf_folder(path);
   const GgufFile file = GgufFile::open(path);
   auto model = std::make_shared<Model>();
   model->path = path;

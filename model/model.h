@@ -31,9 +31,10 @@ struct ModelConfig {
   int32_t ffn = 0;
   int32_t vocabulary = 0;
   int32_t trained_context = 0;  // tokens
+  bool tied = false;            // the output is the embedding
   float norm_eps = 1e-5f;
-  float embedding_scale = 1;  // rows of the embedding are multiplied by it
-  float attention_scale = 0;  // a logit is attention_scale * q.k
+  float embedding_scale = 1;                 // rows of the embedding are multiplied by it
+  float attention_scale = 0;                 // a logit is attention_scale * q.k
   Activation activation = Activation::Silu;  // of the feed-forward's gate
   // Angular frequency of each rotated pair, (head_dim / 2), scaling (linear, llama3) included.
   std::vector<double> rope_inv_freq;
@@ -48,7 +49,7 @@ struct ModelConfig {
 
 class Model {
  public:
-  // Maps and validates a GGUF file. Throws ModelError.
+  // Maps and validates a GGUF file, or a Hugging Face folder. Throws ModelError.
   static std::shared_ptr<const Model> load(const std::string& path);
 
   // Lets the system take back the memory of the files' pages; they are read again when touched.

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "model/config.h"
-#include "model/gguf_tensors.h"
+#include "model/read_tensors.h"
 #include "tests/support/tiny_gguf.h"
 
 namespace ringtide::model {
@@ -24,7 +24,7 @@ struct Packed {
   }
 
   std::vector<float> values(const std::string& name) const {
-    const GgufTensor& t = *file.tensor(name);
+    const FileTensor& t = *file.tensor(name);
     int64_t n = 1;
     for (const int64_t extent : t.shape) n *= extent;
     std::vector<float> out(n);

@@ -93,12 +93,12 @@ TEST(Gguf, GivesEachTensorItsBytes) {
   const Bytes bytes = sample().build();
   const GgufFile file = open(bytes);
   ASSERT_EQ(file.tensors().size(), 2u);
-  const GgufTensor* first = file.tensor("first");
+  const FileTensor* first = file.tensor("first");
   ASSERT_NE(first, nullptr);
   EXPECT_THAT(first->shape, ElementsAre(32, 2));
   EXPECT_EQ(first->type_name, "Q8_0");
   EXPECT_EQ(first->bytes.size(), 68u);
-  const GgufTensor* second = file.tensor("second");
+  const FileTensor* second = file.tensor("second");
   ASSERT_NE(second, nullptr);
   EXPECT_EQ(second->offset % 32, 0u);
   EXPECT_EQ(second->bytes[0], std::byte{2});

@@ -1,4 +1,4 @@
-#include "model/gguf_tensors.h"
+#include "model/read_tensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ struct Read {
   Tensors tensors;
 };
 
-TEST(GgufTensors, MatricesAreTheFiles) {
+TEST(ReadTensors, MatricesAreTheFiles) {
   const Read m(tiny_gguf({.type = "Q4_1", .embedding_type = "Q8_0", .tied = false}));
   const RawMatrix& down = m.tensors.layers[1].down;
   EXPECT_EQ(down.name, "blk.1.ffn_down.weight");
@@ -43,18 +43,18 @@ TEST(GgufTensors, MatricesAreTheFiles) {
   EXPECT_EQ(m.tensors.embedding.type, kernels::TensorType::Q8_0);
   EXPECT_EQ(m.tensors.output.rows, m.file.tensor("output.weight")->bytes.data());
   int64_t bytes = 0;
-  for (const GgufTensor& t : m.file.tensors()) bytes += static_cast<int64_t>(t.bytes.size());
+  for (const FileTensor& t : m.file.tensors()) bytes += static_cast<int64_t>(t.bytes.size());
   EXPECT_EQ(m.tensors.bytes, bytes);
 }
 
-TEST(GgufTensors, NormsAreFloats) {
+TEST(ReadTensors, NormsAreFloats) {
   const Read m(tiny_gguf({}));
   const std::span<const std::byte> norm = m.file.tensor("blk.1.ffn_norm.weight")->bytes;
   ASSERT_EQ(m.tensors.layers[1].ffn_norm.size() * 4, norm.size());
   EXPECT_EQ(std::memcmp(m.tensors.layers[1].ffn_norm.data(), norm.data(), norm.size()), 0);
 }
 
-TEST(GgufTensors, ATiedModelEndsInItsEmbedding) {
+TEST(ReadTensors, ATiedModelEndsInItsEmbedding) {
   const Read m(tiny_gguf({}));
   EXPECT_EQ(m.tensors.output.rows, m.tensors.embedding.rows);
 }
@@ -66,7 +66,7 @@ std::vector<float> floats(const Read& m, const char* name) {
   return values;
 }
 
-TEST(GgufTensors, OnlyLlamasRowsAreReordered) {
+TEST(ReadTensors, OnlyLlamasRowsAreReordered) {
   for (const char* architecture : {"llama", "mistral3"}) {
     const Read m(tiny_gguf({.architecture = architecture}));
     ASSERT_EQ(m.tensors.layers[0].wq.order.size(), 64u);
@@ -79,7 +79,7 @@ TEST(GgufTensors, OnlyLlamasRowsAreReordered) {
   }
 }
 
-TEST(GgufTensors, EachArchitectureHasItsOwn) {
+TEST(ReadTensors, EachArchitectureHasItsOwn) {
   const Read qwen2(tiny_gguf({.architecture = "qwen2"}));
   EXPECT_EQ(qwen2.tensors.layers[1].q_bias, floats(qwen2, "blk.1.attn_q.bias"));
   EXPECT_EQ(qwen2.tensors.layers[1].v_bias, floats(qwen2, "blk.1.attn_v.bias"));
@@ -91,7 +91,7 @@ TEST(GgufTensors, EachArchitectureHasItsOwn) {
 }
 
 // A bias belongs to a row, and moves with it.
-TEST(GgufTensors, LlamasBiasesAreReorderedAsItsRows) {
+TEST(ReadTensors, LlamasBiasesAreReorderedAsItsRows) {
   GgufBuilder builder = tiny_gguf({.layers = 1});
   std::vector<float> counted(64);
   for (size_t i = 0; i < counted.size(); ++i) counted[i] = static_cast<float>(i);
@@ -129,7 +129,7 @@ TEST_P(BadTensors, AreRefusedByName) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    GgufTensors, BadTensors,
+    ReadTensors, BadTensors,
     ::testing::ValuesIn(std::vector<BadTensor>{
         {"missing",
          [](GgufBuilder& b) { b.drop_tensor("blk.1.ffn_up.weight"); },
@@ -177,10 +177,10 @@ INSTANTIATE_TEST_SUITE_P(
          {"\"token_embd.weight\" has type number 4711"}},
         {"norm not F32",
          [](GgufBuilder& b) {
-           b.tensor("blk.0.attn_norm.weight").type = 1;
-           b.tensor("blk.0.attn_norm.weight").bytes.resize(128);
+           b.tensor("blk.0.attn_norm.weight").type = 8;
+           b.tensor("blk.0.attn_norm.weight").bytes.resize(68);
          },
-         {"\"blk.0.attn_norm.weight\" has type F16; a norm or bias must be F32"}},
+         {"\"blk.0.attn_norm.weight\" has type Q8_0; a norm or bias must be F32, F16 or BF16"}},
         {"norm not a number",
          [](GgufBuilder& b) {
            b.tensor("output_norm.weight").bytes =

@@ -1,0 +1,126 @@
+#include "model/hf_folder.h"
+
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "model/fingerprint.h"
+#include "model/hf_config.h"
+#include "model/hf_tokenizer.h"
+#include "model/json_file.h"
+#include "model/read_tensors.h"
+#include "model/safetensors.h"
+#include "model/tokenizer_tables.h"
+
+namespace ringtide::model {
+namespace {
+
+using nlohmann::json;
+
+// A JSON file, and its bytes.
+class JsonText {
+ public:
+  JsonText(const std::string& folder, const std::string& name)
+      : path_(folder + "/" + name),
+        file_(path_, "a Hugging Face folder"),
+        parsed_(parse_json(text(), path_)) {}
+
+  std::string_view text() const {
+    return {reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size()};
+  }
+  JsonObject object() const { return {parsed_, path_}; }
+
+ private:
+  std::string path_;
+  MappedFile file_;
+  json parsed_;
+};
+
+std::optional<JsonText> optional_json(const std::string& folder, const std::string& name) {
+  if (!std::filesystem::exists(folder + "/" + name)) return std::nullopt;
+  return std::make_optional<JsonText>(folder, name);
+}
+
+std::optional<JsonObject> object_of(const std::optional<JsonText>& text) {
+  return text ? std::make_optional(text->object()) : std::nullopt;
+}
+
+// Files of the folder that hold the tensors. An index names them, a tensor each.
+std::vector<std::string> weight_files(const std::string& folder) {
+  const std::optional<JsonText> index = optional_json(folder, "model.safetensors.index.json");
+  if (!index) return {"model.safetensors"};
+  const auto map = index->object().object("weight_map");
+  if (!map) index->object().fail("weight_map", "is missing");
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : map->value().items()) {
+    if (!file.is_string()) map->fail(tensor, "must be the name of a file");
+    const auto& name = file.get_ref<const std::string&>();
+    if (name.find('/') != std::string::npos || !name.ends_with(".safetensors")) {
+      map->fail(tensor, "is " + model::quoted(name) + ", not a safetensors file of this folder");
+    }
+    names.insert(name);
+  }
+  if (names.empty()) index->object().fail("weight_map", "is empty");
+  return {names.begin(), names.end()};
+}
+
+// The folder's own template: a file of its own, or in tokenizer_config.json, as text or as a list
+// of which one is called "default".
+std::string read_template(const std::string& folder, const std::optional<JsonObject>& config) {
+  const std::string path = folder + "/chat_template.jinja";
+  if (std::filesystem::exists(path)) {
+    const MappedFile file(path, "a template");
+    return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+  }
+  if (!config || !config->has("chat_template")) return "";
+  if (!config->find("chat_template")->is_array()) return *config->string("chat_template");
+  for (const json& entry : *config->array("chat_template")) {
+    if (entry.is_object() && entry.value("name", json()) == "default" &&
+        entry.value("template", json()).is_string()) {
+      return entry["template"].get<std::string>();
+    }
+  }
+  config->fail("chat_template", "has no template called \"default\"");
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> load_hf_folder(const std::string& folder) {
+  auto model = std::make_shared<Model>();
+  model->path = folder;
+  const JsonText config(folder, "config.json");
+  model->config = read_hf_config(config.object());
+  model->config.name = std::filesystem::weakly_canonical(folder).filename().string();
+
+  std::vector<SafetensorsFile> files;
+  for (const std::string& name : weight_files(folder)) {
+    files.push_back(SafetensorsFile::open(folder + "/" + name));
+  }
+  TensorSet tensors(folder);
+  for (const SafetensorsFile& file : files) {
+    tensors.add(file.tensors());
+    model->files.push_back(file.mapping());
+  }
+  const Architecture& architecture = *find_architecture(model->config.architecture);
+  model->tensors = read_tensors(tensors, hugging_face_names(architecture), model->config);
+
+  const JsonText tokenizer(folder, "tokenizer.json");
+  const std::optional<JsonText> tokens = optional_json(folder, "tokenizer_config.json");
+  const std::optional<JsonText> generation = optional_json(folder, "generation_config.json");
+  const HfTokenizer tables = read_hf_tokenizer(tokenizer.object(), object_of(tokens),
+                                               object_of(generation), model->config.vocabulary);
+  try {
+    model->tokenizer = make_tokenizer(tables.tables);
+  } catch (const ModelError& error) {
+    throw ModelError(folder + "/tokenizer.json: " + error.what());
+  }
+  model->chat_template = read_template(folder, object_of(tokens));
+  const std::string_view texts[] = {config.text(), tokenizer.text(),
+                                    tokens ? tokens->text() : std::string_view(),
+                                    generation ? generation->text() : std::string_view()};
+  model->fingerprint = fingerprint(tensors, texts);
+  return model;
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,15 @@
+// A model in a Hugging Face folder: config.json, tokenizer.json, and *.safetensors, one file or
+// shards listed in model.safetensors.index.json.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/model.h"
+
+namespace ringtide::model {
+
+// Maps and validates. Throws ModelError that names the file and the field.
+std::shared_ptr<const Model> load_hf_folder(const std::string& folder);
+
+}  // namespace ringtide::model
