@@ -13,6 +13,7 @@
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
 #include "model/gguf.h"
+#include "model/model.h"
 
 namespace ringtide::deploy {
 
@@ -77,9 +78,11 @@ Finding look_at_model(const std::string& given) {
   Finding finding{"model", "", false, {{"path", given.empty() ? default_model_path() : given}}};
   try {
     const std::string path = find_model(given);
-    finding.found = fmt::format("{}, {}", path,
-                                show_bytes(static_cast<int64_t>(std::filesystem::file_size(path))));
-    model::GgufFile::open(path);
+    const bool folder = std::filesystem::is_directory(path);
+    if (!folder) model::GgufFile::open(path);
+    const int64_t bytes = folder ? model::Model::load(path)->tensors.bytes
+                                 : static_cast<int64_t>(std::filesystem::file_size(path));
+    finding.found = fmt::format("{}, {}", path, show_bytes(bytes));
     finding.ok = true;
     if (given.empty()) {
       finding.ok = sha256_of(path) == kDefaultModelSha256;
@@ -128,7 +131,7 @@ void add_doctor(CLI::App& app, Command& chosen) {
       app.add_subcommand("doctor", "Look at the machine: what there is, what will be used");
   command->fallthrough();
   command->footer("Exit code 1 where a check fails.");
-  add_setting(command, "--model", options->model, "Model file to look at (default: the cached one)")
+  add_setting(command, "--model", options->model, "Model file or folder to look at (default: the cached one)")
       ->option_text("FILE");
   add_store_option(command, options->server);
   add_setting(command, "--listen", options->listen,

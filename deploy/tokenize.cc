@@ -9,7 +9,7 @@
 #include "deploy/describe.h"
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
-#include "model/gguf.h"
+#include "model/model.h"
 #include "model/tokenizer.h"
 
 namespace ringtide::deploy {
@@ -24,8 +24,7 @@ struct TokenizeOptions {
 using Tokens = std::vector<std::pair<int32_t, std::string>>;
 
 Tokens tokenize_here(const std::string& model, const std::string& text) {
-  const model::GgufFile file = model::GgufFile::open(find_model(model));
-  const auto tokenizer = model::Tokenizer::from_gguf(file);
+  const auto tokenizer = model::load_tokenizer(find_model(model));
   Tokens tokens;
   for (model::TokenId id : tokenizer->encode(text)) {
     tokens.emplace_back(id, std::string(tokenizer->bytes(id)));
@@ -72,7 +71,7 @@ void add_tokenize(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, one a line");
   command->fallthrough();
   command->add_option("TEXT", options->text, "The text; '-' or none: standard input");
-  add_setting(command, "--model", options->model, "GGUF file whose tokenizer is used")
+  add_setting(command, "--model", options->model, "GGUF file or Hugging Face folder whose tokenizer is used")
       ->option_text("FILE");
   add_connect_option(command, options->connect);
   add_switch(command, "--json", options->json, "Print one JSON object a line");

@@ -1,5 +1,6 @@
 #include "model/hf_folder.h"
 
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <set>
@@ -84,13 +85,56 @@ std::string read_template(const std::string& folder, const std::optional<JsonObj
   config->fail("chat_template", "has no template called \"default\"");
 }
 
+// What of the folder decides how text becomes tokens.
+class TextFiles {
+ public:
+  explicit TextFiles(const std::string& folder)
+      : folder_(folder),
+        config_(folder, "config.json"),
+        tokenizer_(folder, "tokenizer.json"),
+        tokens_(optional_json(folder, "tokenizer_config.json")),
+        generation_(optional_json(folder, "generation_config.json")) {}
+
+  JsonObject config() const { return config_.object(); }
+
+  std::shared_ptr<const Tokenizer> tokenizer(int32_t vocabulary) const {
+    const HfTokenizer read = read_hf_tokenizer(tokenizer_.object(), object_of(tokens_),
+                                               object_of(generation_), vocabulary);
+    try {
+      return make_tokenizer(read.tables);
+    } catch (const ModelError& error) {
+      throw ModelError(folder_ + "/tokenizer.json: " + error.what());
+    }
+  }
+
+  std::string chat_template() const { return read_template(folder_, object_of(tokens_)); }
+
+  // Whole, those that are not there as nothing.
+  std::array<std::string_view, 4> texts() const {
+    const auto text = [](const std::optional<JsonText>& file) {
+      return file ? file->text() : std::string_view();
+    };
+    return {config_.text(), tokenizer_.text(), text(tokens_), text(generation_)};
+  }
+
+ private:
+  std::string folder_;
+  JsonText config_, tokenizer_;
+  std::optional<JsonText> tokens_, generation_;
+};
+
 }  // namespace
+
+std::shared_ptr<const Tokenizer> load_hf_tokenizer(const std::string& folder) {
+  const TextFiles text(folder);
+  return text.tokenizer(read_hf_config(text.config()).vocabulary);
+}
 
 std::shared_ptr<const Model> load_hf_folder(const std::string& folder) {
   auto model = std::make_shared<Model>();
   model->path = folder;
-  const JsonText config(folder, "config.json");
-  model->config = read_hf_config(config.object());
+  const TextFiles text(folder);
+  model->config = read_hf_config(text.config());
   model->config.name = std::filesystem::weakly_canonical(folder).filename().string();
 
   std::vector<SafetensorsFile> files;
@@ -104,22 +148,9 @@ std::shared_ptr<const Model> load_hf_folder(const std::string& folder) {
   }
   const Architecture& architecture = *find_architecture(model->config.architecture);
   model->tensors = read_tensors(tensors, hugging_face_names(architecture), model->config);
-
-  const JsonText tokenizer(folder, "tokenizer.json");
-  const std::optional<JsonText> tokens = optional_json(folder, "tokenizer_config.json");
-  const std::optional<JsonText> generation = optional_json(folder, "generation_config.json");
-  const HfTokenizer tables = read_hf_tokenizer(tokenizer.object(), object_of(tokens),
-                                               object_of(generation), model->config.vocabulary);
-  try {
-    model->tokenizer = make_tokenizer(tables.tables);
-  } catch (const ModelError& error) {
-    throw ModelError(folder + "/tokenizer.json: " + error.what());
-  }
-  model->chat_template = read_template(folder, object_of(tokens));
-  const std::string_view texts[] = {config.text(), tokenizer.text(),
-                                    tokens ? tokens->text() : std::string_view(),
-                                    generation ? generation->text() : std::string_view()};
-  model->fingerprint = fingerprint(tensors, texts);
+  model->tokenizer = text.tokenizer(model->config.vocabulary);
+  model->chat_template = text.chat_template();
+  model->fingerprint = fingerprint(tensors, text.texts());
   return model;
 }
 

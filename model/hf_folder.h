@@ -11,5 +11,7 @@ namespace ringtide::model {
 
 // Maps and validates. Throws ModelError that names the file and the field.
 std::shared_ptr<const Model> load_hf_folder(const std::string& folder);
+// Its tokenizer alone.
+std::shared_ptr<const Tokenizer> load_hf_tokenizer(const std::string& folder);
 
 }  // namespace ringtide::model

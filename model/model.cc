@@ -25,4 +25,9 @@ std::shared_ptr<const Model> Model::load(const std::string& path) {
   return model;
 }
 
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
+  if (std::filesystem::is_directory(path)) return load_hf_tokenizer(path);
+  return Tokenizer::from_gguf(GgufFile::open(path));
+}
+
 }  // namespace ringtide::model

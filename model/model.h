@@ -47,6 +47,9 @@ struct ModelConfig {
   bool slides(int layer) const { return !sliding.empty() && sliding[layer]; }
 };
 
+// The tokenizer alone of a file or folder that Model::load takes. Throws ModelError.
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path);
+
 class Model {
  public:
   // Maps and validates a GGUF file, or a Hugging Face folder. Throws ModelError.

@@ -1,5 +1,6 @@
 // A context-memory policy: five small decisions. Pure, one object for all sessions that share a
-// configuration, any thread.
+// configuration, any thread. It is asked about layers that see the whole context; those that slide a
+// window of their own see that window and nothing else, whatever the policy (context_attention.h).
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
+#include "model/read_tensors.h"
 
 namespace {
 
@@ -54,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const GgufFile file = GgufFile::from_memory(std::as_bytes(std::span(data, size)), "input");
     read_everything(file);
-    ringtide::model::read_config(file);
+    ringtide::model::read_tensors(file, ringtide::model::read_config(file));
   } catch (const ModelError&) {
   }
   return 0;

@@ -11,14 +11,19 @@ using ringtide::testing::GgufBuilder;
 namespace {
 
 // A model with the least of everything: its file is all structure.
-GgufBuilder smallest(const char* type) {
-  GgufBuilder file = ringtide::testing::tiny_gguf(
-      {.layers = 1, .hidden = 32, .heads = 2, .kv_heads = 1, .ffn = 32, .type = type});
+GgufBuilder smallest(const char* type, const std::string& architecture = "llama") {
+  GgufBuilder file = ringtide::testing::tiny_gguf({.architecture = architecture,
+                                                   .layers = 1,
+                                                   .hidden = 32,
+                                                   .heads = 2,
+                                                   .kv_heads = 1,
+                                                   .ffn = 32,
+                                                   .type = type});
   file.set("tokenizer.ggml.tokens", std::vector<std::string>{"<|im_end|>", "a", "b", "ab"});
   file.set("tokenizer.ggml.token_type", std::vector<int32_t>{3, 1, 1, 1});
   file.set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
   file.set("tokenizer.chat_template", std::string("{{ messages }}"));
-  file.set("llama.vocab_size", uint32_t{4});
+  file.set(architecture + ".vocab_size", uint32_t{4});
   auto& embedding = file.tensor("token_embd.weight");
   embedding.shape[1] = 4;
   embedding.bytes.resize(32 * 4 * sizeof(float));
@@ -38,6 +43,10 @@ int main(int argc, char** argv) {
   const std::string folder = std::string(argv[1]) + "/";
   for (const char* type : {"F32", "Q8_0", "Q4_1"}) {
     ringtide::testing::write_file(folder + type, smallest(type).build());
+  }
+
+  for (const char* architecture : {"qwen2", "qwen3", "gemma3"}) {
+    ringtide::testing::write_file(folder + architecture, smallest("Q8_0", architecture).build());
   }
 
   GgufBuilder old = smallest("F32");
