@@ -72,6 +72,7 @@ model::PolicyConfig policy_of(const protocol::Policy& asked, const protocol::Pol
   config.select = first_set(asked.select, fallback.select, config.select, 0);
   config.representatives =
       first_set(asked.representatives, fallback.representatives, config.representatives, 0);
+  config.probe = first_set(asked.probe, fallback.probe, config.probe, 0);
   const std::string& vote = asked.vote.empty() ? fallback.vote : asked.vote;
   if (!vote.empty()) config.vote = parse_vote(vote);
   model::validate(config);

@@ -20,6 +20,7 @@ model::PolicyConfig to_config(const storage::PolicyRecord& r) {
           .select = r.select,
           .representatives = r.representatives,
           .vote = static_cast<model::HeadVote>(r.vote),
+          .probe = r.probe,
           .true_positions = r.true_positions != 0};
 }
 
@@ -32,7 +33,8 @@ storage::PolicyRecord to_record(const model::PolicyConfig& c) {
           .unit = c.unit,
           .block = c.block,
           .select = c.select,
-          .representatives = c.representatives};
+          .representatives = c.representatives,
+          .probe = c.probe};
 }
 
 namespace {

@@ -128,7 +128,9 @@ class UnitShelf::Batch {
     std::vector<storage::UnitWrite> writes;
     for (const Entry& entry : entries_) {
       for (const uint64_t owner : entry.owners) {
-        writes.push_back({owner, to_key(entry.unit.key), entry.unit.number, entry.unit.parts});
+        const int64_t number =
+            entry.unit.number + (entry.unit.is_group ? storage::kGroupNumbers : 0);
+        writes.push_back({owner, to_key(entry.unit.key), number, entry.unit.parts});
       }
     }
     return writes;

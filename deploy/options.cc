@@ -133,6 +133,10 @@ void add_policy_options(CLI::App* app, protocol::Policy& policy) {
   number("--block", policy.block, "Most tokens in one pass (default 512)", 1);
   number("--select", policy.select, "Units that a lookup brings back (default 16)", 1);
   number("--representatives", policy.representatives, "Keys that stand for a unit (default 4)", 1);
+  number("--probe", policy.probe,
+         "Groups of 64 units that a lookup compares one by one, out of all, which it compares as "
+         "wholes (default 32)",
+         1);
   add_setting(app, "--vote", policy.vote,
               "How heads agree on units: 'sum' of inner products, or 'softmax' of each head first")
       ->check(CLI::IsMember({"sum", "softmax"}))
@@ -230,6 +234,7 @@ std::string not_applied(const SessionOptions& options, const protocol::SessionIn
   add("--block", p.block != 0);
   add("--select", p.select != 0);
   add("--representatives", p.representatives != 0);
+  add("--probe", p.probe != 0);
   add("--vote", !p.vote.empty());
   add("--system", options.system_flag != nullptr && options.system_flag->count() > 0);
   if (flags.empty()) return "";

@@ -11,20 +11,40 @@
 HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
-void dot_rows_part(const float* rows, int64_t n, int64_t dim, const float* q, float* out) {
+HWY_INLINE float value(float x) { return x; }
+HWY_INLINE float value(uint16_t x) { return half_to_float(x); }
+
+template <class T>
+HWY_INLINE float dot(const T* row, int64_t dim, const float* q) {
   const Df d;
   constexpr int64_t lanes = kLanes;
-  for (int64_t i = 0; i < n; ++i, rows += dim) {
-    auto s0 = hn::Zero(d), s1 = hn::Zero(d);
-    int64_t j = 0;
-    for (; j + 2 * lanes <= dim; j += 2 * lanes) {
-      s0 = hn::MulAdd(load(rows + j), load(q + j), s0);
-      s1 = hn::MulAdd(load(rows + j + lanes), load(q + j + lanes), s1);
-    }
-    float sum = sum_lanes(hn::Add(s0, s1));
-    for (; j < dim; ++j) sum += rows[j] * q[j];
-    out[i] = sum;
+  auto s0 = hn::Zero(d), s1 = hn::Zero(d);
+  int64_t j = 0;
+  for (; j + 2 * lanes <= dim; j += 2 * lanes) {
+    s0 = hn::MulAdd(load(row + j), load(q + j), s0);
+    s1 = hn::MulAdd(load(row + j + lanes), load(q + j + lanes), s1);
   }
+  float sum = sum_lanes(hn::Add(s0, s1));
+  for (; j < dim; ++j) sum += value(row[j]) * q[j];
+  return sum;
+}
+
+template <class T>
+void dots(const T* rows, int64_t n, int heads, int64_t dim, const float* q, bool add, float* out,
+          int64_t stride) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int h = 0; h < heads; ++h, rows += dim) {
+      float& to = out[h * stride + i];
+      to = dot(rows, dim, q + h * dim) + (add ? to : 0.0f);
+    }
+}
+
+void dot_heads_of(KvType type, const void* rows, int64_t n, int heads, int64_t dim, const float* q,
+                  bool add, float* out, int64_t stride) {
+  if (type == KvType::F16)
+    dots(static_cast<const uint16_t*>(rows), n, heads, dim, q, add, out, stride);
+  else
+    dots(static_cast<const float*>(rows), n, heads, dim, q, add, out, stride);
 }
 
 void softmax_part(float* x, int64_t n, float scale) {
@@ -51,15 +71,14 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace ringtide::kernels {
-HWY_EXPORT(dot_rows_part);
+HWY_EXPORT(dot_heads_of);
 HWY_EXPORT(softmax_part);
 
-void dot_rows(const float* rows, int64_t n, int64_t dim, const float* q, float* out) {
-  HWY_DYNAMIC_DISPATCH(dot_rows_part)(rows, n, dim, q, out);
+void dot_heads(KvType type, const void* rows, int64_t n, int heads, int64_t dim, const float* q,
+               bool add, float* out, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(dot_heads_of)(type, rows, n, heads, dim, q, add, out, stride);
 }
 
-void softmax(float* x, int64_t n, float scale) {
-  HWY_DYNAMIC_DISPATCH(softmax_part)(x, n, scale);
-}
+void softmax(float* x, int64_t n, float scale) { HWY_DYNAMIC_DISPATCH(softmax_part)(x, n, scale); }
 }  // namespace ringtide::kernels
 #endif

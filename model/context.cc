@@ -6,6 +6,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/index_scan.h"
+#include "model/group_reader.h"
 
 namespace ringtide::model {
 namespace {
@@ -27,7 +28,7 @@ Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const
       layout_(layout),
       config_(config),
       history_(policy_->config(), fingerprint),
-      index_(layout.layers, layout.shape),
+      index_(layout),
       lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
       limit_(rotation(config.rope_inv_freq,
                       std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
@@ -92,13 +93,14 @@ void Context::seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& thre
   const int64_t unit = page->position() / layout_.unit;
   if (policy_->represents()) {
     if (!page->represented) represent(*page, unit, threads);
-    index_.add(page->representatives());
+    if (auto group = index_.add(page->representatives()))
+      seal_group(std::move(group), store, cache);
   }
   SealedUnit sealed;
   sealed.key = history_.keys()[unit];
   sealed.number = unit;
   for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
-  sealed.parts.push_back(page->representative_bytes());
+  sealed.parts.push_back(page->representatives());
   sealed.owner = page;
   if (policy_->reside(unit) == Residency::Keep)
     for (int l = 0; l < layout_.layers; ++l)
@@ -109,6 +111,14 @@ void Context::seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& thre
   ++base_;
 }
 
+void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store,
+                         UnitCache& cache) {
+  SealedUnit sealed = sealed_group(history_, index_.groups() - 1, std::move(group), layout_.layers);
+  for (int l = 0; l < layout_.layers; ++l)
+    cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+  store.put(id_, std::move(sealed));
+}
+
 // Score of a key, as published: the mean of its logits over the queries of its window; the mean's
 // divisor does not change the order. Queries that stand in pages wholly inside every key's window
 // are summed once, since a sum of logits is the logit of the sum; those of the first and last page
@@ -117,9 +127,10 @@ void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) 
   const auto& shape = layout_.shape;
   const int64_t dim = shape.head_dim, half = dim / 2, n = layout_.unit;
   const int64_t whole = policy_->config().window / layout_.unit - 1;
+  const int64_t row_bytes = layout_.row() * kernels::kv_bytes(layout_.type);
   const float scale = config_.attention_scale;
   std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
-  std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n);
+  std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n), out(layout_.row());
   for (int l = 0; l < layout_.layers; ++l) {
     if (config_.slides(l)) continue;  // has no index: what it keeps stays 0
     kernels::from_kv(layout_.type, page.k(l), static_cast<int64_t>(keys.size()), keys.data());
@@ -133,14 +144,15 @@ void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) 
     }
     for (int h = 0; h < shape.heads; ++h) {
       const int64_t g = h / (shape.heads / shape.kv_heads);
-      kernels::dot_rows(rotated.data() + g * n * dim, n, dim, queries.data() + h * dim,
-                        logit.data());
+      kernels::dot_heads(kernels::KvType::F32, rotated.data() + g * n * dim, n, 1, dim,
+                         queries.data() + h * dim, false, logit.data(), n);
       for (int64_t t = 0; t < n; ++t)
         scores[h * n + t] = page.logit_sums(l)[h * n + t] + scale * logit[t];
     }
     const int32_t begin = unit == 0 ? policy_->config().sinks : 0;
-    policy_->represent(shape, keys.data(), scores.data(), begin,
-                       page.representatives() + l * layout_.row());
+    policy_->represent(shape, keys.data(), scores.data(), begin, out.data());
+    kernels::to_kv(layout_.type, out.data(), layout_.row(),
+                   page.representatives().subspan(l * row_bytes).data());
   }
 }
 
@@ -148,17 +160,6 @@ Page* Context::page(int64_t number) {
   const int64_t at = number - base_;
   if (at >= 0 && at < static_cast<int64_t>(pages_.size())) return pages_[at].get();
   return number == 0 ? first_.get() : nullptr;
-}
-
-const Context::Rotation& Context::unit_rotation(int64_t unit) {
-  if (unit >= static_cast<int64_t>(unit_rotations_.size())) unit_rotations_.resize(unit + 1);
-  auto& r = unit_rotations_[unit];
-  if (!r) {
-    r = std::make_unique<Rotation>(
-        rotation(config_.rope_inv_freq, unit * layout_.unit, layout_.unit));
-    rotation_bytes_ += static_cast<int64_t>(2 * r->cos.size() * sizeof(float));
-  }
-  return *r;
 }
 
 int64_t Context::sliding_begin() const {
@@ -189,13 +190,14 @@ void Context::resume(History history, std::vector<std::shared_ptr<Page>> pages,
   index_ = std::move(index);
 }
 
-int64_t Context::held_bytes() const { return index_.bytes() + rotation_bytes_; }
+int64_t Context::held_bytes() const { return index_.bytes() + history_.bytes(); }
 
 ContextStats Context::stats() const {
   ContextStats s = counters;
   s.tokens = processed();
   s.units = sealed();
-  s.window_bytes = static_cast<int64_t>(pages_.size() + (first_ ? 1 : 0)) * layout_.page_bytes();
+  s.window_bytes = static_cast<int64_t>(pages_.size() + (first_ ? 1 : 0)) * layout_.page_bytes() +
+                   index_.open_bytes();
   s.index_bytes = held_bytes();
   return s;
 }

@@ -60,9 +60,7 @@ class Context {
   const Rotation& sliding() const { return layout_.sliding_rope ? sliding_ : near_; }
   const Rotation& far() const { return far_; }
   const Rotation& lookup() const { return lookup_; }
-  // Rotations of a sealed unit's keys, (unit, head_dim / 2).
-  const Rotation& unit_rotation(int64_t unit);
-  // The same in sliding layers, of a unit in reach of the block: sliding_begin() at least.
+  // Rotations of the keys of a unit, (unit, head_dim / 2), in sliding layers; of one in reach of the block: sliding_begin() at least.
   const Rotation& sliding_rotation(int64_t unit);
   // First unit in reach of the block's queries in layers that slide a window.
   int64_t sliding_begin() const;
@@ -80,11 +78,12 @@ class Context {
   std::vector<int64_t> picked;  // units attended to in the last pass, once a layer
   ContextStats counters;        // the counting fields only
   ContextStats stats() const;
-  // Bytes that grow with the sequence: the index, and rotations of units at true distance.
+  // Bytes that grow with the sequence: tokens and keys, summaries of the index.
   int64_t held_bytes() const;
 
  private:
   void seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads);
+  void seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store, UnitCache& cache);
   void represent(Page& page, int64_t unit, kernels::ThreadPool& threads);
   bool reads_units(int layer) const;
 
@@ -97,9 +96,7 @@ class Context {
   int64_t base_ = 0;  // unit of the first page: the first that is not sealed
   std::deque<std::shared_ptr<Page>> pages_;
   std::shared_ptr<Page> first_;  // page 0, once sealed
-  std::vector<std::unique_ptr<Rotation>> unit_rotations_;
   std::map<int64_t, Rotation> sliding_rotations_;
-  int64_t rotation_bytes_ = 0;
   std::vector<TokenId> block_;
   Rotation near_, sliding_, far_, lookup_, limit_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <stdexcept>
 #include <string>
 
@@ -130,8 +131,12 @@ void ContextAttention::select(Context& context, int layer, const float* q,
   for (float& x : mean_) x /= static_cast<float>(m);
   kernels::rope(mean_.data(), 1, shape.heads, shape.head_dim, context.lookup().cos.data(),
                 context.lookup().sin.data(), 0, mean_.data(), threads_);
+  const std::function fetch = [&](std::span<const int64_t> groups,
+                                  std::vector<const std::byte*>& rows) {
+    groups_.fetch(context, layer, groups, rows);
+  };
   context.policy().select({context.index(), layer, mean_.data(), context.sealed(),
-                           context.config().attention_scale, threads_, scratch_},
+                           context.config().attention_scale, fetch, threads_, scratch_},
                           units);
   if (!context.policy().represents()) return;
   context.picked.insert(context.picked.end(), units.begin(), units.end());
@@ -212,10 +217,10 @@ void ContextAttention::far_pages(Context& context, int layer,
 void ContextAttention::units(Context& context, int layer, std::span<const int64_t> units,
                              std::vector<kernels::KvBlock>& blocks) {
   if (units.empty()) return;
-  constexpr int kAttempts = 3;
   const bool sliding = context.config().slides(layer);
   std::vector<int64_t> lost;
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+  std::set<int64_t> recovered;
+  for (bool first = true;; first = false) {
     wants_.clear();
     for (int64_t u : units)
       wants_.push_back({context.history().keys()[u], static_cast<uint32_t>(layer)});
@@ -223,25 +228,31 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
     lost.clear();
     for (size_t i = 0; i < units.size(); ++i) {
       if (!wants_[i].data) lost.push_back(units[i]);
-      if (attempt == 0 && !sliding)
+      if (first && !sliding)
         ++(wants_[i].from_store ? context.counters.reads_store : context.counters.reads_ram);
     }
     if (lost.empty()) break;
-    if (attempt + 1 == kAttempts)
+    // Passes that recover a unit use the cache: others, which it held, may turn out to be lost
+    // then.
+    if (std::ranges::all_of(lost, [&](int64_t u) { return recovered.contains(u); }))
       throw std::runtime_error("unit " + std::to_string(lost.front()) +
                                " was recomputed but the store does not give it back");
+    recovered.insert(lost.begin(), lost.end());
     recover_(context, lost);
   }
   const Placement place = context.policy().position();
   const bool shown = context.policy().always().sinks && !sliding;
+  if (!sliding && place.rotate_keys)
+    rotations_.prepare(units, context.layout().unit, context.config().rope_inv_freq);
   for (size_t i = 0; i < units.size(); ++i) {
     kernels::KvBlock block = block_of(context, wants_[i].data, units[i]);
     block.begin = shown && units[i] == 0 ? context.policy().config().sinks : 0;
-    if (sliding || place.rotate_keys) {
-      const Context::Rotation& rotation =
-          sliding ? context.sliding_rotation(units[i]) : context.unit_rotation(units[i]);
-      block.cos = rotation.cos.data();
-      block.sin = rotation.sin.data();
+    if (sliding) {
+      block.cos = context.sliding_rotation(units[i]).cos.data();
+      block.sin = context.sliding_rotation(units[i]).sin.data();
+    } else if (place.rotate_keys) {
+      block.cos = rotations_.cos(i);
+      block.sin = rotations_.sin(i);
     }
     blocks.push_back(block);
   }

@@ -11,20 +11,20 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "kernels/attention.h"
 #include "model/context.h"
+#include "model/group_reader.h"
+#include "model/unit_rotations.h"
 
 namespace ringtide::model {
 
 class ContextAttention {
  public:
-  // `recover(context, units)`: makes units readable again that the store has lost, or throws.
-  using Recover = std::function<void(Context&, const std::vector<int64_t>&)>;
-  ContextAttention(UnitCache& cache, kernels::ThreadPool& threads, Recover recover)
-      : cache_(cache), threads_(threads), recover_(std::move(recover)) {}
+  ContextAttention(UnitCache& cache, UnitStore& store, kernels::ThreadPool& threads,
+                   const Recover& recover)
+      : cache_(cache), threads_(threads), recover_(recover), groups_(cache, store, recover) {}
 
   // q (m, heads, head_dim) of the block begun in `context`, before RoPE; the layer's keys and
   // values are put already. Writes o (m, heads, head_dim). q is left rotated.
@@ -43,7 +43,9 @@ class ContextAttention {
   UnitCache& cache_;
   kernels::ThreadPool& threads_;
   Recover recover_;
+  GroupReader groups_;
   std::vector<kernels::KvBlock> blocks_;
+  UnitRotations rotations_;
   std::vector<UnitCache::Want> wants_;
   std::vector<int64_t> units_;
   std::vector<float> far_q_, o2_, lse_, lse2_, mean_, scratch_;

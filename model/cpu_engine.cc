@@ -31,7 +31,7 @@ class CpuEngine final : public Engine {
       : model_(std::move(model)),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/1" : "/kv32/1")),
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/2" : "/kv32/2")),
         store_(store),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
@@ -59,7 +59,7 @@ class CpuEngine final : public Engine {
     }
     if (at != tokens.size()) throw ModelError("restore: block lengths do not cover the tokens");
     const PageLayout layout = make_context(id, config)->layout();
-    reserve(config, layout, static_cast<int64_t>(history.keys().size()));
+    reserve(config, layout, returning_reserve(history, layout));
     returns_.insert_or_assign(id, Return(std::move(history)));
     update_cache_capacity();
   }
@@ -161,7 +161,7 @@ class CpuEngine final : public Engine {
 
  private:
   ContextAttention make_attention() {
-    return ContextAttention(cache_, threads_, [this](Context& context, const auto& lost) {
+    return ContextAttention(cache_, store_, threads_, [this](Context& context, const auto& lost) {
       Rebuild rebuild(lost);
       const Passes p = passes(context.id(), context.policy().config());
       while (!rebuild.done()) rebuild.step(context.history(), p);
@@ -201,9 +201,11 @@ class CpuEngine final : public Engine {
     return std::make_unique<Context>(id, std::move(policy), layout, c, fingerprint_);
   }
 
-  // Bytes of the window that a context may come to hold: the pages in reach of a block, and page 0.
+  // Bytes that a context of any length may come to hold: the pages in reach of a block, page 0, and
+  // the open group of its index.
   static int64_t window_reserve(const PolicyConfig& config, const PageLayout& layout) {
-    return (config.window / config.unit + config.block / config.unit + 2) * layout.page_bytes();
+    return (config.window / config.unit + config.block / config.unit + 2) * layout.page_bytes() +
+           (layout.representatives ? IndexGroup::bytes(layout) : 0);
   }
 
   int64_t reserved() const {
@@ -212,25 +214,31 @@ class CpuEngine final : public Engine {
       bytes += window_reserve(c->policy().config(), c->layout()) + c->held_bytes();
     for (const auto& [id, r] : returns_) {
       const auto layout = make_context(id, r.history().policy())->layout();
-      bytes += window_reserve(r.history().policy(), layout) +
-               index_reserve(layout, static_cast<int64_t>(r.history().keys().size()));
+      bytes +=
+          window_reserve(r.history().policy(), layout) + returning_reserve(r.history(), layout);
     }
     return bytes;
   }
 
-  static int64_t index_reserve(const PageLayout& layout, int64_t units) {
-    return units * layout.representative_floats() * static_cast<int64_t>(sizeof(float));
+  // What grows with a context, of one on its way back: it is built beside its history.
+  static int64_t returning_reserve(const History& history, const PageLayout& layout) {
+    return 2 * history.bytes() +
+           UnitIndex::bytes_for(layout, static_cast<int64_t>(history.keys().size()));
   }
 
-  // Throws OutOfBudget if a context of this shape and so many units cannot be had beside the
-  // others, ModelError if not even alone.
-  void reserve(const PolicyConfig& config, const PageLayout& layout, int64_t units) const {
-    const int64_t need = window_reserve(config, layout) + index_reserve(layout, units) +
-                         kCacheFloorUnits * layout.chunk_bytes();
+  // What a pass holds of units and groups at once.
+  static int64_t cache_floor(const PageLayout& layout) {
+    return std::max(kCacheFloorUnits * layout.chunk_bytes(),
+                    layout.representatives ? kGroupsAtOnce * IndexGroup::rows_bytes(layout) : 0);
+  }
+
+  // Throws OutOfBudget if a context of this shape, of which `grown` bytes grow with it, cannot be
+  // had beside the others, ModelError if not even alone.
+  void reserve(const PolicyConfig& config, const PageLayout& layout, int64_t grown) const {
+    const int64_t need = window_reserve(config, layout) + grown + cache_floor(layout);
     const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20); };
     const std::string what = "a session with a window of " + std::to_string(config.window) +
-                             " tokens and " + std::to_string(units) + " units needs " + mib(need) +
-                             " MiB of memory";
+                             " tokens needs " + mib(need) + " MiB of memory";
     if (need > budget_)
       throw ModelError(what + ", more than the whole budget of " + mib(budget_) +
                        " MiB: raise --ram-budget or choose a smaller --window");

@@ -1,7 +1,8 @@
 // The engine: contexts (one per session in memory) and the passes that extend them.
 //
-// One thread drives an engine: the shard worker's. Tokens are the truth: a context can be thrown away
-// at any time and re-entered from its tokens and the lengths of its execution blocks, bit for bit.
+// One thread drives an engine: the shard worker's. Tokens are the truth: a context can be thrown
+// away at any time and re-entered from its tokens and the lengths of its execution blocks, bit for
+// bit.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,11 @@ struct CpuWeights;  // model/cpu_weights.h
 using ContextId = uint64_t;
 
 struct EngineOptions {
-  int threads = 0;            // 0: one a core
-  int64_t ram_budget = 0;     // bytes of KV: windows, units in memory, representatives; 0: half of RAM
-  bool half_kv = true;        // keys and values as float16, else float32
+  int threads = 0;  // 0: one a core
+  // Bytes of windows, units and index groups in memory, and what grows with a context; 0: half of
+  // RAM.
+  int64_t ram_budget = 0;
+  bool half_kv = true;  // keys and values as float16, else float32
 };
 
 struct DecodeRow {
@@ -35,26 +38,27 @@ struct DecodeRow {
 
 // What a context has done and holds. Counters only grow.
 struct ContextStats {
-  int64_t tokens = 0;         // processed
-  int64_t units = 0;          // sealed
+  int64_t tokens = 0;  // processed
+  int64_t units = 0;   // sealed
   int64_t window_bytes = 0;
-  int64_t index_bytes = 0;    // representatives in memory
-  int64_t units_selected = 0;   // (layer, lookup, unit) triples that lookups returned
-  int64_t reads_ram = 0;        // of them: found in memory
-  int64_t reads_store = 0;      // of them: read back from the store
-  int64_t units_recomputed = 0; // lost or corrupt, rebuilt from tokens
+  int64_t index_bytes = 0;       // what grows: summaries of index groups, tokens, keys
+  int64_t units_selected = 0;    // (layer, lookup, unit) triples that lookups returned
+  int64_t reads_ram = 0;         // of them: found in memory
+  int64_t reads_store = 0;       // of them: read back from the store
+  int64_t units_recomputed = 0;  // lost or corrupt, rebuilt from tokens
+  int64_t groups_remade = 0;     // index groups that were lost or corrupt, made again from units
 };
 
 struct EngineStats {
   int64_t ram_budget = 0;
-  int64_t ram_used = 0;       // bytes of KV in memory now, of all contexts
+  int64_t ram_used = 0;  // bytes of KV in memory now, of all contexts
   int64_t unit_cache_bytes = 0;
   int64_t contexts = 0;
 };
 
-struct UnitUse {              // one unit that the last pass attended to
+struct UnitUse {  // one unit that the last pass attended to
   int64_t unit = 0;
-  int64_t layers = 0;         // in how many layers
+  int64_t layers = 0;  // in how many layers
 };
 
 // Thrown where nothing is wrong but room: opening or restoring a context would pass the budget that
@@ -69,10 +73,10 @@ class Engine {
 
   // An empty context. Throws OutOfBudget; ModelError where the policy does not fit the model.
   virtual void open(ContextId id, const PolicyConfig& policy) = 0;
-  // A context that is to have processed `tokens` in blocks of these lengths (they sum to tokens.size()):
-  // taken up from stored units as far as they reach. The rest is run again by replay(), a block a
-  // call, so that others can have their turns between; until nothing is left, the context takes no
-  // other call but close(). Throws as open().
+  // A context that is to have processed `tokens` in blocks of these lengths (they sum to
+  // tokens.size()): taken up from stored units as far as they reach. The rest is run again by
+  // replay(), a block a call, so that others can have their turns between; until nothing is left,
+  // the context takes no other call but close(). Throws as open().
   virtual void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
                        std::vector<int32_t> block_lengths) = 0;
   struct Replay {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "model/unit_index.h"
+
 namespace ringtide::model {
 namespace {
 
@@ -29,12 +31,16 @@ History::History(const PolicyConfig& policy, const std::string& fingerprint) : p
                              policy.select,
                              policy.representatives,
                              static_cast<int32_t>(policy.vote),
+                             policy.probe,
                              policy.true_positions};
   chain_ = hash({}, 0, fingerprint.data(), fingerprint.size());
   chain_ = hash(chain_, 0, numbers, sizeof(numbers));
 }
 
 int64_t History::add(std::span<const TokenId> block) {
+  // Grown by an eighth: these are what stays in memory of a long context.
+  if (const size_t need = tokens_.size() + block.size(); need > tokens_.capacity())
+    tokens_.reserve(need + need / 8 + 1024);
   tokens_.insert(tokens_.end(), block.begin(), block.end());
   ends_.push_back(tokens());
   chain_ = hash(chain_, static_cast<int64_t>(block.size()), block.data(), block.size_bytes());
@@ -42,6 +48,17 @@ int64_t History::add(std::span<const TokenId> block) {
   const int64_t before = static_cast<int64_t>(keys_.size());
   for (int64_t u = before; u < sealed; ++u) keys_.push_back(hash(chain_, u, "unit", 4));
   return sealed - before;
+}
+
+UnitKey History::group_key(int64_t group) const {
+  const int64_t last = (group + 1) * UnitIndex::kGroup - 1;
+  return hash(keys_[last], group, "group", 5);
+}
+
+int64_t History::bytes() const {
+  return static_cast<int64_t>(tokens_.capacity() * sizeof(TokenId) +
+                              ends_.capacity() * sizeof(int64_t) +
+                              keys_.capacity() * sizeof(UnitKey));
 }
 
 std::span<const TokenId> History::block(size_t index) const {

@@ -33,6 +33,9 @@ class History {
   std::span<const TokenId> block(size_t index) const;
   // Keys of the sealed units, by number.
   const std::vector<UnitKey>& keys() const { return keys_; }
+  // Key of a full group of the index, derived from its last unit's. REQUIRES: that unit is sealed.
+  UnitKey group_key(int64_t group) const;
+  int64_t bytes() const;  // that it holds in memory
   // Units sealed when `processed` tokens had run.
   int64_t sealed_at(int64_t processed) const;
 

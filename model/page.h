@@ -26,7 +26,10 @@ struct PageLayout {
   }
   int64_t chunk_bytes() const { return 2 * half_bytes(); }
   int64_t row() const { return int64_t{shape.heads} * shape.head_dim; }
-  int64_t representative_floats() const { return representatives ? layers * row() : 0; }
+  // Representatives of one unit, all layers.
+  int64_t unit_index_bytes() const {
+    return representatives ? layers * row() * kernels::kv_bytes(type) : 0;
+  }
   // Cosines and sines of a page's positions, twice where sliding layers have their own.
   int64_t rotation_floats() const { return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1); }
   int64_t page_bytes() const;  // all that a Page allocates
@@ -53,9 +56,9 @@ class Page {
     return floats_.get() + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
   }
   const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
-  // (layers, heads, head_dim); present where the layout keeps representatives, as are the next two.
-  float* representatives() { return floats_.get() + layout_.rotation_floats(); }
-  std::span<std::byte> representative_bytes();
+  // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
+  // as are the next two.
+  std::span<std::byte> representatives();
   // Partial sums of logits per key of a layer, (heads, unit).
   float* logit_sums(int layer);
   // Sum of the rotated queries that stand in this page, of a layer, (heads, head_dim).

@@ -1,10 +1,15 @@
-// A context-memory policy: five small decisions. Pure, one object for all sessions that share a
-// configuration, any thread. It is asked about layers that see the whole context; those that slide a
-// window of their own see that window and nothing else, whatever the policy (context_attention.h).
+// A context-memory policy: where a unit ends (segment), its index entry (represent), which units a
+// query attends to (select), what stays in memory (reside), where it stands (position).
+//
+// Pure, one object for all sessions that share a configuration, any thread. It is asked about layers
+// that see the whole context; those that slide a window of their own see that window and nothing
+// else, whatever the policy (context_attention.h).
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -13,7 +18,8 @@
 
 namespace ringtide::model {
 
-// Where the far part of the context (sinks, retrieved units, tokens between window and unit) stands.
+// Where the far part of the context (sinks, retrieved units, tokens between window and unit)
+// stands.
 struct Placement {
   // Keys keep their true rotation, or none.
   bool rotate_keys = true;
@@ -35,9 +41,16 @@ struct Lookup {
   const float* query;  // (heads, head_dim)
   int64_t sealed;      // units there are
   float scale;         // a logit is scale * q.k
+  // rows[i]: representatives of full group groups[i] in this layer, (kUnits, heads, head_dim),
+  // until the next call; at most kGroupsAtOnce of them.
+  const std::function<void(std::span<const int64_t> groups, std::vector<const std::byte*>& rows)>&
+      fetch;
   kernels::ThreadPool& threads;
   std::vector<float>& scratch;
 };
+
+// Groups that must fit in memory together.
+constexpr int64_t kGroupsAtOnce = 8;
 
 enum class Residency : uint8_t {
   Keep,    // a copy stays in memory while there is room
@@ -50,10 +63,12 @@ class MemoryPolicy {
   virtual ~MemoryPolicy() = default;
   const PolicyConfig& config() const { return config_; }
 
-  // segment: end of the unit that begins at token `begin`.
-  virtual int64_t segment(int64_t begin) const { return begin + config_.unit; }
+  // segment: units are `unit` tokens long under every policy. Pages, stored parts and positions of
+  // units all rest on that, so it is a number of the configuration and nothing to be asked.
+
   // represent: whether units have index entries, and the entry of one layer's unit. keys (kv_heads,
-  // unit, head_dim) before RoPE, scores (heads, unit), tokens from `begin` on; out (heads, head_dim).
+  // unit, head_dim) before RoPE, scores (heads, unit), tokens from `begin` on; out (heads,
+  // head_dim).
   virtual bool represents() const { return false; }
   virtual void represent(const kernels::HeadShape&, const float* /*keys*/, const float* /*scores*/,
                          int32_t /*begin*/, float* /*out*/) const {}

@@ -45,6 +45,8 @@ void validate(const PolicyConfig& c) {
           "sinks (" + number(c.sinks) + ") must be 0 to unit (" + number(c.unit) + ")");
   require(c.select >= 0 && c.select <= (1 << 20),
           "select is " + number(c.select) + ", must be 0 to 1048576 units");
+  require(c.probe >= 1 && c.probe <= kMostProbe,
+          "probe is " + number(c.probe) + ", must be 1 to " + number(kMostProbe) + " groups");
   require(c.representatives >= 1 && c.representatives <= c.unit,
           "representatives (" + number(c.representatives) + ") must be 1 to unit (" +
               number(c.unit) + ")");

@@ -8,8 +8,10 @@ namespace ringtide::model {
 
 enum class PolicyKind : uint8_t { Exact = 0, Streaming = 1, InfLlm = 2 };
 // How a unit's relevance is made of its heads' inner products: summed as they are (InfLLM as
-// published), or each head's turned into a softmax over the units first.
+// published), or each head's turned into a softmax over the units that are compared first.
 enum class HeadVote : uint8_t { Sum = 0, Softmax = 1 };
+
+constexpr int32_t kMostProbe = 1 << 20;
 
 struct PolicyConfig {
   PolicyKind kind = PolicyKind::InfLlm;
@@ -20,6 +22,8 @@ struct PolicyConfig {
   int32_t select = 16;          // units a lookup returns
   int32_t representatives = 4;  // keys averaged into a unit's representative, per query head
   HeadVote vote = HeadVote::Softmax;
+  // Full groups of 64 units that a lookup looks into; 32 are about 262,000 tokens.
+  int32_t probe = 32;
   bool true_positions = false;  // units and sinks at their true distance, not the constant one
 
   bool operator==(const PolicyConfig&) const = default;

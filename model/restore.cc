@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/group_reader.h"
+
 namespace ringtide::model {
 
 TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store) {
@@ -22,10 +24,54 @@ TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store) {
   return {};
 }
 
+namespace {
+
+// The first `sealed` units into an empty index: full groups by their summaries, made again of their
+// units where they are lost, and the rest unit by unit. Returns the units that are missing for
+// that.
+std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_t sealed,
+                                Context& context, UnitStore& store) {
+  constexpr int64_t kAtOnce = 256;  // reads
+  const PageLayout& layout = index.layout();
+  const uint32_t last_part = static_cast<uint32_t>(layout.layers);
+  const int64_t groups = sealed / UnitIndex::kGroup, open = sealed % UnitIndex::kGroup;
+  std::vector<int64_t> lost;
+  std::vector<std::byte> bytes;
+  std::vector<PartRead> reads;
+  const auto read = [&](int64_t n, int64_t size, const auto& key) {
+    bytes.resize(n * size);
+    reads.clear();
+    for (int64_t i = 0; i < n; ++i)
+      reads.push_back({key(i), last_part, std::span(bytes).subspan(i * size, size)});
+    store.read(reads);
+  };
+  for (int64_t first = 0; first < groups; first += kAtOnce) {
+    read(std::min(kAtOnce, groups - first), IndexGroup::summary_bytes(layout),
+         [&](int64_t i) { return history.group_key(first + i); });
+    for (size_t i = 0; i < reads.size(); ++i) {
+      std::shared_ptr<const IndexGroup> made;
+      if (reads[i].outcome != ReadOutcome::Ok)
+        made = remake_group(history, layout, first + static_cast<int64_t>(i), context.id(), store,
+                            lost);
+      if (made) ++context.counters.groups_remade;
+      if (lost.empty()) index.add_group(made ? made->summary() : reads[i].into);
+    }
+  }
+  read(open, layout.unit_index_bytes(),
+       [&](int64_t i) { return history.keys()[groups * UnitIndex::kGroup + i]; });
+  for (int64_t i = 0; i < open; ++i) {
+    if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(groups * UnitIndex::kGroup + i);
+    if (lost.empty()) index.add(reads[i].into);
+  }
+  return lost;
+}
+
+}  // namespace
+
 std::vector<int64_t> take_up(Context& context, const History& history, const TakeUp& at,
                              const std::string& fingerprint, UnitStore& store) {
   const PageLayout& layout = context.layout();
-  const uint32_t representatives = static_cast<uint32_t>(layout.layers);
+  const uint32_t last_part = static_cast<uint32_t>(layout.layers);
   History past(history.policy(), fingerprint);
   for (size_t b = 0; b < at.blocks; ++b) past.add(history.block(b));
   const int64_t sealed = past.sealed_at(at.tokens);
@@ -38,8 +84,8 @@ std::vector<int64_t> take_up(Context& context, const History& history, const Tak
   };
   auto load_page = [&](int64_t unit) {
     std::shared_ptr<Page> page = context.new_page(unit);
-    for (uint32_t l = 0; l < representatives; ++l) read(unit, l, page->chunk(static_cast<int>(l)));
-    if (layout.representatives) read(unit, representatives, page->representative_bytes());
+    for (uint32_t l = 0; l < last_part; ++l) read(unit, l, page->chunk(static_cast<int>(l)));
+    if (layout.representatives) read(unit, last_part, page->representatives());
     page->represented = layout.representatives;
     return page;
   };
@@ -61,18 +107,10 @@ std::vector<int64_t> take_up(Context& context, const History& history, const Tak
   };
   auto lost = lost_of();
 
-  UnitIndex index(layout.layers, layout.shape);
-  std::vector<float> rows(layout.representative_floats() * UnitIndex::kGroup);
-  for (int64_t u = 0; layout.representatives && u < sealed;) {
-    const int64_t n = std::min(UnitIndex::kGroup, sealed - u);
-    for (int64_t i = 0; i < n; ++i)
-      read(u + i, representatives,
-           std::as_writable_bytes(std::span(rows).subspan(i * layout.representative_floats(),
-                                                          layout.representative_floats())));
-    const auto more = lost_of();
+  UnitIndex index(layout);
+  if (layout.representatives) {
+    const auto more = fill_index(index, history, sealed, context, store);
     lost.insert(lost.end(), more.begin(), more.end());
-    for (int64_t i = 0; i < n; ++i) index.add(rows.data() + i * layout.representative_floats());
-    u += n;
   }
   if (!lost.empty()) return lost;
   context.resume(std::move(past), std::move(pages), std::move(first), std::move(index));
@@ -84,13 +122,20 @@ namespace {
 // Attempts at standing on what the store gives before starting from nothing, which always works.
 constexpr int kAttempts = 3;
 
-// Of the units whose index entries a context needs: those that the store does not have, ascending.
+// Of the units whose index entries a context needs, because their group is not stored: those that
+// the store does not have, ascending.
 std::vector<int64_t> absent_units(const Context& context, const History& history, int64_t tokens,
                                   UnitStore& store) {
   std::vector<int64_t> absent;
   if (!context.layout().representatives) return absent;
-  for (int64_t u = 0; u < history.sealed_at(tokens); ++u)
-    if (!store.contains(history.keys()[u])) absent.push_back(u);
+  const int64_t sealed = history.sealed_at(tokens);
+  for (int64_t u = 0; u < sealed; ++u) {
+    const int64_t group = u / UnitIndex::kGroup, end = (group + 1) * UnitIndex::kGroup;
+    if (u % UnitIndex::kGroup == 0 && end <= sealed && store.contains(history.group_key(group)))
+      u = end - 1;
+    else if (!store.contains(history.keys()[u]))
+      absent.push_back(u);
+  }
   return absent;
 }
 

@@ -3,7 +3,8 @@
 // A pass needs, of the past, only what is in reach: the pages not sealed, the sinks, the index and
 // the units it selects. So a context can be taken up at any block's end that is also a page's end,
 // if the pages from there back through the window are stored as units, and the index entries of all
-// before. Work is done in steps of one block, so that the engine can serve others between them.
+// before: summaries of its full groups, and the units of the open one. Work is done in steps of one
+// block, so that the engine can serve others between them.
 #pragma once
 
 #include <cstdint>

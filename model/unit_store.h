@@ -1,6 +1,7 @@
 // Where sealed units go when they leave memory, as the engine sees it.
 //
-// Implemented by actors over the database, and by tests in memory. All calls may come from any thread.
+// Implemented by actors over the database, and by tests in memory. All calls may come from any
+// thread.
 #pragma once
 
 #include <compare>
@@ -19,13 +20,18 @@ struct UnitKey {
   auto operator<=>(const UnitKey&) const = default;
 };
 
-// A sealed unit. Immutable once handed over.
+// A sealed unit, or a full group. Immutable once handed over.
+//
+// Parts are of the KV type. Of a unit, part l < layers is the payload of layer l: K then V,
+// (kv_heads, unit, head_dim) each, K before RoPE; part `layers` holds the representatives of every
+// layer, (layers, heads, head_dim), and is empty under policies that keep none. Of a full group of
+// the index (unit_index.h), which is kept in the same way, part l < layers holds its units'
+// representatives of layer l, (kUnits, heads, head_dim); part `layers` its summary.
 struct SealedUnit {
   UnitKey key;
-  int64_t number = 0;  // its place in the session: tokens [number * unit, (number + 1) * unit)
-  // Part l < layers is the payload of layer l: K then V, (kv_heads, unit, head_dim) each, K before
-  // RoPE. Part `layers` holds the representatives of every layer, (layers, heads, head_dim) float32,
-  // and is empty under policies that keep none.
+  bool is_group = false;
+  // Its place in the session: tokens [number * unit, (number + 1) * unit), or among the groups.
+  int64_t number = 0;
   std::vector<std::span<const std::byte>> parts;
   std::shared_ptr<const void> owner;  // keeps the parts' memory
 };
@@ -46,8 +52,8 @@ class UnitStore {
   // while too much waits to be written. A key that is there already gains an owner, nothing more.
   virtual void put(uint64_t owner, SealedUnit unit) = 0;
   // Fills every read whose bytes are there and match their checksum, in parallel where that pays.
-  // What is absent or corrupt is said in its outcome; a corrupt unit is dropped, so that a later put
-  // replaces it.
+  // What is absent or corrupt is said in its outcome; a corrupt unit is dropped, so that a later
+  // put replaces it.
   virtual void read(std::span<PartRead> reads) = 0;
   virtual bool contains(const UnitKey& key) = 0;
 };

@@ -115,6 +115,7 @@ struct Policy {
   select @5 :Int32;           # Units retrieved at a time.
   representatives @6 :Int32;  # Tokens that stand for a unit in its index.
   vote @7 :Text;              # "sum" or "softmax": how heads agree on units.
+  probe @8 :Int32;            # Groups of 64 units whose units are compared one by one.
 }
 
 struct OpenRequest {

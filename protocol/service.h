@@ -48,6 +48,7 @@ struct Policy {
   int32_t window = 0, sinks = -1, unit = 0, block = 0, select = 0,
           representatives = 0;  // sinks -1: default
   std::string vote;             // "sum" | "softmax"
+  int32_t probe = 0;
 };
 
 struct OpenRequest {

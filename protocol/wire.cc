@@ -47,6 +47,7 @@ void write(const OpenRequest& request, wire::OpenRequest::Builder to) {
   policy.setSelect(request.policy.select);
   policy.setRepresentatives(request.policy.representatives);
   policy.setVote(request.policy.vote);
+  policy.setProbe(request.policy.probe);
   to.setTemplateFamily(request.template_family);
   if (request.system) to.getSystem().setText(*request.system);
 }
@@ -66,6 +67,7 @@ OpenRequest read(wire::OpenRequest::Reader from) {
   request.policy.select = policy.getSelect();
   request.policy.representatives = policy.getRepresentatives();
   request.policy.vote = to_string(policy.getVote());
+  request.policy.probe = policy.getProbe();
   request.template_family = to_string(from.getTemplateFamily());
   if (from.getSystem().isText()) request.system = to_string(from.getSystem().getText());
   return request;

@@ -5,12 +5,14 @@
 #include "storage/bytes.h"
 #include "storage/checksum.h"
 
+// Versions of record types: `Opened` has a second one, with `probe`; the others have the first.
+//
 // Bytes: version (u8), type (u8, the variant's index), fields, checksum of all before it. Version
 // and checksum keep their places in every version, so that a later one is told from damage.
 namespace ringtide::storage {
 namespace {
 
-constexpr uint8_t kRecordVersion = 1;
+constexpr uint8_t kOpenedVersion = 2, kRecordVersion = 1;
 // Keeps a record's checksum apart from those of rows, which begin with a key.
 constexpr std::string_view kRecordDomain = "record";
 
@@ -29,14 +31,20 @@ std::vector<std::string> read_texts(ByteReader& in) {
   return texts;
 }
 
+template <class Record>
+constexpr uint8_t version_of() {
+  return std::is_same_v<Record, Opened> ? kOpenedVersion : kRecordVersion;
+}
+
 // One list of fields a type serves both directions: `io(field)` writes or reads it.
 template <class Record, class Io>
-void fields(Record& r, Io&& io) {
+void fields(Record& r, uint8_t version, Io&& io) {
   using T = std::remove_const_t<Record>;
   if constexpr (std::is_same_v<T, Opened>) {
     auto& p = r.policy;
     io(p.kind), io(p.vote), io(p.true_positions);
     io(p.window), io(p.sinks), io(p.unit), io(p.block), io(p.select), io(p.representatives);
+    if (version >= 2) io(p.probe);
     io(r.model), io(r.template_family), io(r.system);
   } else if constexpr (std::is_same_v<T, Appended>) {
     io(r.text), io(r.consumed), io(r.tokens), io(r.opens_turn);
@@ -99,9 +107,13 @@ Status corrupt(const std::string& what) { return {Code::Corrupt, "log record " +
 std::string encode(const LogRecord& record) {
   std::string bytes;
   ByteWriter out(bytes);
-  out.number(kRecordVersion);
-  out.number(static_cast<uint8_t>(record.index()));
-  std::visit([&](const auto& r) { fields(r, Write{out}); }, record);
+  std::visit(
+      [&]<class T>(const T& r) {
+        out.number(version_of<T>());
+        out.number(static_cast<uint8_t>(record.index()));
+        fields(r, version_of<T>(), Write{out});
+      },
+      record);
   return seal(kRecordDomain, std::move(bytes));
 }
 
@@ -110,16 +122,19 @@ Result<LogRecord> decode(std::span<const std::byte> bytes) {
   if (!body) return corrupt("does not match its checksum");
   ByteReader in(*body);
   const auto version = in.number<uint8_t>();
-  if (version > kRecordVersion)
-    return Status(Code::Newer, "log record has version " + std::to_string(version) +
-                                   ", this build reads up to " + std::to_string(kRecordVersion) +
-                                   "; use a later build");
   const auto type = in.number<uint8_t>();
   std::optional<LogRecord> record = make(type);
-  if (version != kRecordVersion || !record)
+  const uint8_t known = record
+                            ? std::visit([]<class T>(const T&) { return version_of<T>(); }, *record)
+                            : kRecordVersion;
+  if (version > known)
+    return Status(Code::Newer, "log record has version " + std::to_string(version) +
+                                   ", this build reads up to " + std::to_string(known) +
+                                   "; use a later build");
+  if (version == 0 || !record)
     return corrupt("has no known form: version " + std::to_string(version) + ", type " +
                    std::to_string(type));
-  std::visit([&](auto& r) { fields(r, Read{in}); }, *record);
+  std::visit([&](auto& r) { fields(r, version, Read{in}); }, *record);
   if (!in.complete()) return corrupt("does not end where its fields do");
   return std::move(*record);
 }

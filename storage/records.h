@@ -13,11 +13,15 @@
 
 namespace ringtide::storage {
 
+// Of sessions from before there was a number: they looked into everything.
+constexpr int32_t kProbeAll = 1 << 20;
+
 // Attention policy as plain numbers; meaning and names are the model room's
 // (model/policy_config.h).
 struct PolicyRecord {
   uint8_t kind = 0, vote = 0, true_positions = 0;
   int32_t window = 0, sinks = 0, unit = 0, block = 0, select = 0, representatives = 0;
+  int32_t probe = kProbeAll;
   bool operator==(const PolicyRecord&) const = default;
 };
 

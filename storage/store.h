@@ -37,10 +37,14 @@ struct LogWrite {
   LogRecord record;
 };
 
+// Groups of index entries are kept like units, under numbers from here on: they count as bytes of
+// their session, not as units.
+constexpr int64_t kGroupNumbers = int64_t{1} << 62;
+
 struct UnitWrite {
   SessionId owner = 0;
   ContentKey key;
-  int64_t number = 0;  // unit's place in the owner's sequence
+  int64_t number = 0;  // place in the owner's sequence; of a group, kGroupNumbers more
   std::vector<std::span<const std::byte>> parts;
 };
 
@@ -55,7 +59,7 @@ struct PartRead {
 
 struct SessionSize {
   int64_t units = 0;
-  int64_t unit_bytes = 0;
+  int64_t unit_bytes = 0;  // groups included
   int64_t log_bytes = 0;
 };
 

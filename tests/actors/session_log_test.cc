@@ -119,6 +119,7 @@ TEST(SessionLogTest, PolicySurvivesTheLog) {
   config.true_positions = true;
   config.window = 77;
   config.representatives = 3;
+  config.probe = 5;
   EXPECT_EQ(to_config(to_record(config)), config);
 }
 

@@ -9,22 +9,34 @@
 namespace ringtide::kernels {
 namespace {
 
-TEST(IndexScan, DotRowsEqualsTheSumInDouble) {
+TEST(IndexScan, DotsEqualTheSumsInDouble) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  for (int64_t dim : {1, 7, 16, 64, 80, 128})
-    for (int64_t n : {0, 1, 5, 64}) {
-      std::vector<float> rows(n * dim), q(dim), out(n + 1, 99.0f);
-      for (float& x : rows) x = normal(random);
-      for (float& x : q) x = normal(random);
-      dot_rows(rows.data(), n, dim, q.data(), out.data());
-      for (int64_t i = 0; i < n; ++i) {
-        double sum = 0;
-        for (int64_t j = 0; j < dim; ++j) sum += double{rows[i * dim + j]} * q[j];
-        EXPECT_NEAR(out[i], sum, 1e-5 * static_cast<double>(dim));
-      }
-      EXPECT_EQ(out[n], 99.0f);
-    }
+  for (KvType type : {KvType::F32, KvType::F16})
+    for (int heads : {1, 3})
+      for (int64_t dim : {1, 7, 16, 64, 80, 128})
+        for (int64_t n : {0, 1, 5, 64}) {
+          const int64_t size = n * heads * dim, stride = n + 2;
+          std::vector<float> rows(size), q(heads * dim), out(heads * stride, 99.0f);
+          for (float& x : rows) x = normal(random);
+          for (float& x : q) x = normal(random);
+          std::vector<std::byte> stored(size * kv_bytes(type));
+          to_kv(type, rows.data(), size, stored.data());
+          from_kv(type, stored.data(), size, rows.data());
+          for (const bool add : {false, true}) {
+            dot_heads(type, stored.data(), n, heads, dim, q.data(), add, out.data(), stride);
+            for (int h = 0; h < heads; ++h) {
+              for (int64_t i = 0; i < n; ++i) {
+                double sum = 0;
+                for (int64_t j = 0; j < dim; ++j)
+                  sum += double{rows[(i * heads + h) * dim + j]} * q[h * dim + j];
+                EXPECT_NEAR(out[h * stride + i], add ? 2 * sum : sum,
+                            1e-5 * static_cast<double>(dim));
+              }
+              EXPECT_EQ(out[h * stride + n], 99.0f);
+            }
+          }
+        }
 }
 
 TEST(IndexScan, SoftmaxIsADistributionOfTheRightShape) {

@@ -35,6 +35,19 @@ inline PolicyConfig small_policy(PolicyKind kind) {
   return p;
 }
 
+// Groups of 128 tokens, of which a lookup looks into two and the one not full yet.
+inline PolicyConfig probing_policy() {
+  PolicyConfig p;
+  p.window = 8;
+  p.sinks = 2;
+  p.unit = 2;
+  p.block = 4;
+  p.select = 3;
+  p.representatives = 1;
+  p.probe = 2;
+  return p;
+}
+
 inline std::vector<TokenId> random_tokens(uint64_t seed, int64_t n) {
   std::mt19937_64 random(seed);
   std::vector<TokenId> tokens(n);
@@ -125,11 +138,11 @@ struct RestoreTest : EngineTest {
   using EngineTest::EngineTest;
 
   // A session with several turns; returns its logits at the end.
-  Runner lived(const PolicyConfig& p) {
+  Runner lived(const PolicyConfig& p, int64_t least = 40) {
     Runner r = open(1, p);
     std::mt19937_64 random(5);
     for (int turn = 0; turn < 4; ++turn) {
-      r.append(random_tokens(turn, 40 + static_cast<int64_t>(random() % 60)));
+      r.append(random_tokens(turn, least + static_cast<int64_t>(random() % 60)));
       r.finish_prompt();
       for (int i = 0; i < 9; ++i) {
         r.generate();

@@ -56,7 +56,7 @@ TEST_P(RpcTest, OpenPassesTheRequestAndTellsWhatItOpened) {
   OpenRequest request;
   request.name = "böse \xF0\x9F\x8C\x8A";
   request.must_create = true;
-  request.policy = {"infllm", 4096, 4, 128, 512, 16, 4, "softmax"};
+  request.policy = {"infllm", 4096, 4, 128, 512, 16, 4, "softmax", 9};
   request.template_family = "chatml";
   request.system = "";
   SessionInfo info;
@@ -76,6 +76,7 @@ TEST_P(RpcTest, OpenPassesTheRequestAndTellsWhatItOpened) {
   EXPECT_EQ(seen.policy.select, 16);
   EXPECT_EQ(seen.policy.representatives, 4);
   EXPECT_EQ(seen.policy.vote, "softmax");
+  EXPECT_EQ(seen.policy.probe, 9);
   EXPECT_EQ(seen.template_family, "chatml");
   EXPECT_EQ(seen.system, "");
 }

@@ -23,7 +23,8 @@ std::vector<LogRecord> samples() {
                    .unit = 128,
                    .block = 64,
                    .select = 16,
-                   .representatives = 4};
+                   .representatives = 4,
+                   .probe = 7};
   opened.model = "smol";
   opened.template_family = "chatml";
   opened.system = std::string("a\0b", 3);
@@ -98,6 +99,22 @@ TEST(Records, LaterVersionIsNamed) {
   EXPECT_NE(later.status().message().find("version 9"), std::string::npos);
   body[0] = 0;
   EXPECT_EQ(decode(bytes_of(sealed(body))).status().code(), Code::Corrupt);
+}
+
+TEST(Records, OpenedOfTheFirstVersionLookedIntoEverything) {
+  Opened opened = std::get<Opened>(samples().front());
+  opened.policy.probe = 7;
+  std::string body = body_of(opened);
+  // The field lies behind version, type, three bytes and six numbers.
+  const size_t probe = 2 + 3 + 6 * 4;
+  ASSERT_EQ(body[0], 2);
+  ASSERT_EQ(body.substr(probe, 4), std::string("\x07\0\0\0", 4));
+  body[0] = 1;
+  body.erase(probe, 4);
+  const auto first = decode(bytes_of(sealed(body)));
+  ASSERT_TRUE(first.ok()) << first.status().message();
+  opened.policy.probe = kProbeAll;
+  EXPECT_EQ(std::get<Opened>(first.value()), opened);
 }
 
 TEST(Records, WellSealedNonsenseIsCorrupt) {

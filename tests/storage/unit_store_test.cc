@@ -125,6 +125,21 @@ TEST_F(UnitStoreTest, OneKeyAtTwoPlacesOfASession) {
   EXPECT_EQ(rows("default"), 0u);
 }
 
+TEST_F(UnitStoreTest, GroupsOfTheIndexCountAsBytesNotAsUnits) {
+  const SessionId id = create("a");
+  TestUnit group = make_unit(id, 1);
+  group.number = kGroupNumbers + 1;
+  ASSERT_TRUE(put(make_unit(id, 0)).ok());
+  ASSERT_TRUE(put(group).ok());
+  open();
+  EXPECT_EQ(store().size(id).value().units, 1);
+  EXPECT_EQ(store().size(id).value().unit_bytes, 2 * 4070);
+  EXPECT_TRUE(reads_back(group));
+  ASSERT_TRUE(store().remove(id).ok());
+  EXPECT_EQ(rows("payload"), 0u);
+  EXPECT_EQ(rows("default"), 0u);
+}
+
 TEST_F(UnitStoreTest, AnotherUnitInTheSamePlaceReleasesTheFirst) {
   const SessionId id = create("a");
   const TestUnit before = make_unit(id, 0);

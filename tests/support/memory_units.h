@@ -22,7 +22,7 @@ class MemoryUnits : public model::UnitStore {
     parts.clear();
     for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
     corrupt_.erase(unit.key);
-    numbers_[unit.number] = unit.key;
+    (unit.is_group ? groups_ : numbers_)[unit.number] = unit.key;
   }
   void read(std::span<model::PartRead> reads) override {
     std::lock_guard lock(mutex_);
@@ -37,6 +37,7 @@ class MemoryUnits : public model::UnitStore {
         std::memcpy(r.into.data(), found->second[r.part].data(), r.into.size());
         r.outcome = model::ReadOutcome::Ok;
         ++part_reads;
+        for (const auto& [number, key] : groups_) group_reads += key == r.key;
       }
     }
   }
@@ -58,17 +59,29 @@ class MemoryUnits : public model::UnitStore {
     std::lock_guard lock(mutex_);
     corrupt_.insert(numbers_.at(number));
   }
+  void lose_group(int64_t number) {
+    std::lock_guard lock(mutex_);
+    units_.erase(groups_.at(number));
+  }
+  void corrupt_group(int64_t number) {
+    std::lock_guard lock(mutex_);
+    corrupt_.insert(groups_.at(number));
+  }
+  int64_t groups() {
+    std::lock_guard lock(mutex_);
+    return static_cast<int64_t>(groups_.size());
+  }
   void clear() {
     std::lock_guard lock(mutex_);
     units_.clear();
   }
-  int64_t puts = 0, part_reads = 0;
+  int64_t puts = 0, part_reads = 0, group_reads = 0;
   bool refuses = false;  // what is put is lost at once, as on a full disk
 
  private:
   std::mutex mutex_;
   std::map<model::UnitKey, std::vector<std::vector<std::byte>>> units_;
-  std::map<int64_t, model::UnitKey> numbers_;  // of the last put
+  std::map<int64_t, model::UnitKey> numbers_, groups_;  // of the last put
   std::set<model::UnitKey> corrupt_;
 };
 

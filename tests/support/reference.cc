@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numbers>
 #include <numeric>
 
@@ -84,6 +83,38 @@ double Reference::logit(const double* q, double q_at, const double* k, double k_
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0) * m_.config.attention_scale;
 }
 
+// Takes the `count` of `all` with the highest relevance, ascending, and notes how close it was.
+std::vector<int64_t> Reference::best(std::vector<int64_t> all, int64_t count,
+                                     const std::map<int64_t, double>& relevance) {
+  if (static_cast<int64_t>(all.size()) <= count) return all;
+  std::stable_sort(all.begin(), all.end(),
+                   [&](int64_t a, int64_t b) { return relevance.at(a) > relevance.at(b); });
+  closest_choice_ =
+      std::min(closest_choice_, relevance.at(all[count - 1]) - relevance.at(all[count]));
+  all.resize(count);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+// Sum of the heads' votes on each candidate, whose score is score(head, candidate).
+std::map<int64_t, double> Reference::votes(const std::vector<int64_t>& all,
+                                           const std::function<double(int, int64_t)>& score) const {
+  std::map<int64_t, double> relevance;
+  for (int h = 0; h < m_.config.heads; ++h) {
+    std::map<int64_t, double> s;
+    double total = 0;
+    for (int64_t u : all) {
+      s[u] = score(h, u);
+      total += std::exp(s[u] * m_.config.attention_scale);
+    }
+    for (int64_t u : all)
+      relevance[u] += policy_.vote == HeadVote::Sum
+                          ? s[u]
+                          : std::exp(s[u] * m_.config.attention_scale) / total;
+  }
+  return relevance;
+}
+
 std::vector<int64_t> Reference::choose(const Layer& layer, int64_t begin, int64_t end) {
   if (layer.sliding) return {};
   const int64_t units = sealed(begin);
@@ -95,30 +126,43 @@ std::vector<int64_t> Reference::choose(const Layer& layer, int64_t begin, int64_
   if (static_cast<int>(all.size()) <= policy_.select) return all;
 
   const int heads = m_.config.heads, dim = m_.config.head_dim;
-  std::map<int64_t, double> relevance;
+  std::vector<Row> query;
   for (int h = 0; h < heads; ++h) {
     Row mean(dim, 0.0);
     for (int64_t p = begin; p < end; ++p)
       for (int j = 0; j < dim; ++j)
         mean[j] += layer.q[p][h * dim + j] / static_cast<double>(end - begin);
-    mean = rotate(mean.data(), policy_.window - 1, false);
-    std::map<int64_t, double> s;
-    double total = 0;
-    for (int64_t u : all) {
-      s[u] = std::inner_product(mean.begin(), mean.end(), layer.units[u][h].begin(), 0.0);
-      total += std::exp(s[u] * m_.config.attention_scale);
-    }
-    for (int64_t u : all)
-      relevance[u] +=
-          policy_.vote == HeadVote::Sum ? s[u] : std::exp(s[u] * m_.config.attention_scale) / total;
+    query.push_back(rotate(mean.data(), policy_.window - 1, false));
   }
-  std::sort(all.begin(), all.end(),
-            [&](int64_t a, int64_t b) { return relevance[a] > relevance[b]; });
-  closest_choice_ = std::min(closest_choice_,
-                             relevance[all[policy_.select - 1]] - relevance[all[policy_.select]]);
-  all.resize(policy_.select);
-  std::sort(all.begin(), all.end());
-  return all;
+  const auto product = [&](int h, int64_t u) {
+    return std::inner_product(query[h].begin(), query[h].end(), layer.units[u][h].begin(), 0.0);
+  };
+
+  // Groups of 64 units; of too many full ones, those where a high score is likely.
+  constexpr int64_t kGroup = 64;
+  const int64_t full = units / kGroup;
+  std::vector<int64_t> groups(full);
+  std::iota(groups.begin(), groups.end(), 0);
+  if (full > policy_.probe) {
+    const auto likely = [&](int h, int64_t g) {
+      double score = 0;
+      for (int j = 0; j < dim; ++j) {
+        double mean = 0, most = -1e300;
+        for (int64_t u = g * kGroup; u < (g + 1) * kGroup; ++u) {
+          const double product = query[h][j] * layer.units[u][h][j];
+          mean += product / kGroup;
+          most = std::max(most, product);
+        }
+        score += (mean + most) / 2;
+      }
+      return score;
+    };
+    groups = best(groups, policy_.probe, votes(groups, likely));
+  }
+  std::erase_if(all, [&](int64_t u) {
+    return u / kGroup < full && !std::binary_search(groups.begin(), groups.end(), u / kGroup);
+  });
+  return best(all, policy_.select, votes(all, product));
 }
 
 void Reference::attend(Layer& layer, int64_t p, const std::vector<int64_t>& units, double* out) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -21,7 +23,7 @@ class Reference {
   const std::vector<double>& logits() const { return logits_; }
   // How often a query saw a key, over all layers: at most once each, if the definition is sound.
   bool seen_twice() const { return seen_twice_; }
-  // Smallest gap between the relevance of the last unit taken and the first not taken.
+  // Smallest gap between the relevance of the last unit or group taken and the first not taken.
   double closest_choice() const { return closest_choice_; }
 
  private:
@@ -33,6 +35,10 @@ class Reference {
   };
   Row rotate(const double* x, double position, bool sliding) const;
   double logit(const double* q, double q_at, const double* k, double k_at, bool sliding) const;
+  std::vector<int64_t> best(std::vector<int64_t> all, int64_t count,
+                            const std::map<int64_t, double>& relevance);
+  std::map<int64_t, double> votes(const std::vector<int64_t>& all,
+                                  const std::function<double(int, int64_t)>& score) const;
   std::vector<int64_t> choose(const Layer& layer, int64_t begin, int64_t end);
   void attend(Layer& layer, int64_t position, const std::vector<int64_t>& units, double* out);
   void represent(Layer& layer, int64_t unit);

@@ -1,0 +1,85 @@
+#include "model/group_reader.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace ringtide::model {
+
+SealedUnit sealed_group(const History& history, int64_t number,
+                        std::shared_ptr<const IndexGroup> group, int32_t layers) {
+  SealedUnit sealed;
+  sealed.key = history.group_key(number);
+  sealed.is_group = true;
+  sealed.number = number;
+  for (int l = 0; l < layers; ++l) sealed.parts.push_back(group->rows(l));
+  sealed.parts.push_back(group->summary());
+  sealed.owner = std::move(group);
+  return sealed;
+}
+
+std::shared_ptr<const IndexGroup> remake_group(const History& history, const PageLayout& layout,
+                                               int64_t number, uint64_t owner, UnitStore& store,
+                                               std::vector<int64_t>& lost) {
+  const int64_t first = number * UnitIndex::kGroup, size = layout.unit_index_bytes();
+  std::vector<std::byte> bytes(UnitIndex::kGroup * size);
+  std::vector<PartRead> reads;
+  for (int64_t u = 0; u < UnitIndex::kGroup; ++u)
+    reads.push_back({history.keys()[first + u], static_cast<uint32_t>(layout.layers),
+                     std::span(bytes).subspan(u * size, size)});
+  store.read(reads);
+  const size_t lost_before = lost.size();
+  auto group = std::make_shared<IndexGroup>(layout);
+  for (int64_t u = 0; u < UnitIndex::kGroup; ++u) {
+    if (reads[u].outcome == ReadOutcome::Ok)
+      group->set(u, reads[u].into);
+    else
+      lost.push_back(first + u);
+  }
+  if (lost.size() > lost_before) return nullptr;
+  group->summarise();
+  store.put(owner, sealed_group(history, number, group, layout.layers));
+  return group;
+}
+
+void GroupReader::fetch(Context& context, int layer, std::span<const int64_t> groups,
+                        std::vector<const std::byte*>& rows) {
+  const int64_t bytes = IndexGroup::rows_bytes(context.layout());
+  remade_.clear();
+  // Making a group again may need passes, which use the cache: what was fetched before is void
+  // then.
+  for (bool complete = false; !complete;) {
+    wants_.clear();
+    for (const int64_t g : groups)
+      wants_.push_back({context.history().group_key(g), static_cast<uint32_t>(layer)});
+    cache_.fetch(wants_, bytes);
+    complete = true;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      if (wants_[i].data || remade_.contains(groups[i])) continue;
+      const auto made = remake(context, groups[i]);
+      remade_[groups[i]].assign(made->rows(layer).begin(), made->rows(layer).end());
+      complete = false;
+    }
+  }
+  rows.clear();
+  for (size_t i = 0; i < groups.size(); ++i)
+    rows.push_back(wants_[i].data ? wants_[i].data : remade_.at(groups[i]).data());
+}
+
+std::shared_ptr<const IndexGroup> GroupReader::remake(Context& context, int64_t group) {
+  std::vector<int64_t> lost;
+  auto made = remake_group(context.history(), context.layout(), group, context.id(), store_, lost);
+  if (!made) {
+    recover_(context, lost);
+    lost.clear();
+    made = remake_group(context.history(), context.layout(), group, context.id(), store_, lost);
+  }
+  if (!made)
+    throw std::runtime_error("unit " + std::to_string(lost.front()) +
+                             " was recomputed but the store does not give it back");
+  ++context.counters.groups_remade;
+  return made;
+}
+
+}  // namespace ringtide::model

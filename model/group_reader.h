@@ -1,0 +1,56 @@
+// Representatives of full groups of an index, made readable: from memory, from the unit store, or,
+// of a group that the store has lost, from its units.
+//
+// The engine's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/context.h"
+#include "model/history.h"
+#include "model/unit_cache.h"
+#include "model/unit_index.h"
+#include "model/unit_store.h"
+
+namespace ringtide::model {
+
+// Makes units readable again that the store has lost, or throws. What a cache gave out is void
+// afterwards.
+using Recover = std::function<void(Context&, const std::vector<int64_t>&)>;
+
+// Full group `number` as the unit store takes it.
+SealedUnit sealed_group(const History& history, int64_t number,
+                        std::shared_ptr<const IndexGroup> group, int32_t layers);
+
+// A group made once more of its units' representatives, and put. Null if the store lacks some of
+// those units, which are added to `lost`.
+std::shared_ptr<const IndexGroup> remake_group(const History& history, const PageLayout& layout,
+                                               int64_t number, uint64_t owner, UnitStore& store,
+                                               std::vector<int64_t>& lost);
+
+class GroupReader {
+ public:
+  GroupReader(UnitCache& cache, UnitStore& store, Recover recover)
+      : cache_(cache), store_(store), recover_(std::move(recover)) {}
+
+  // rows[i]: representatives of full group groups[i] in `layer`, (kUnits, heads, head_dim). They
+  // hold until the cache's next call.
+  void fetch(Context& context, int layer, std::span<const int64_t> groups,
+             std::vector<const std::byte*>& rows);
+
+ private:
+  std::shared_ptr<const IndexGroup> remake(Context& context, int64_t group);
+
+  UnitCache& cache_;
+  UnitStore& store_;
+  Recover recover_;
+  std::vector<UnitCache::Want> wants_;
+  std::map<int64_t, std::vector<std::byte>> remade_;  // of the last fetch, by group
+};
+
+}  // namespace ringtide::model
