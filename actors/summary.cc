@@ -51,18 +51,14 @@ protocol::SessionInfo read_summary(storage::Store& store, const storage::Session
   info.id = entry.id;
   info.created_ms = entry.created_ms;
   info.state = "stored";
-  TurnState state;
   const auto status = store.replay(entry.id, [&](uint64_t, storage::LogRecord&& record) {
     if (const auto* opened = std::get_if<storage::Opened>(&record)) {
       info.policy = model::to_string(to_config(opened->policy).kind);
       info.template_family = opened->template_family;
     }
-    state.apply(record);
-    return true;
+    return false;
   });
   if (!status.ok()) info.state = "corrupt";
-  info.tokens = state.tokens;
-  info.appended_bytes = state.offset;
   return info;
 }
 
@@ -85,11 +81,19 @@ storage::Result<std::vector<protocol::SessionInfo>> summarise(
   for (const storage::SessionEntry& entry : entries) {
     const auto it = std::find_if(live.begin(), live.end(),
                                  [&](const auto& info) { return info.id == entry.id; });
-    infos.push_back(it != live.end() ? *it : read_summary(store, entry));
+    const bool is_live = it != live.end();
+    infos.push_back(is_live ? *it : read_summary(store, entry));
+    protocol::SessionInfo& info = infos.back();
     const auto size = store.size(entry.id);
-    if (!size.ok()) continue;
-    infos.back().units = std::max(infos.back().units, size.value().units);
-    infos.back().bytes_store = size.value().unit_bytes + size.value().log_bytes;
+    if (!size.ok()) {
+      if (!is_live) info.state = "corrupt";
+      continue;
+    }
+    info.units = std::max(info.units, size.value().units);
+    info.bytes_store = size.value().unit_bytes + size.value().log_bytes;
+    if (is_live) continue;
+    info.tokens = size.value().tokens;
+    info.appended_bytes = static_cast<uint64_t>(size.value().text_bytes);
   }
   return infos;
 }

@@ -1,6 +1,6 @@
 // Reading sessions from the store: whole logs for those that open, summaries for those that do not.
 //
-// Plain functions, any thread; they take as long as the log is.
+// Plain functions, any thread. read_log() takes as long as the log is.
 #pragma once
 
 #include <string>
@@ -20,7 +20,8 @@ protocol::Outcome to_outcome(const storage::Status& status);
 storage::Status read_log(storage::Store& store, storage::SessionId id, SessionLog& log);
 
 // Sessions by id if not 0, else by name, else all. Those in `live` are taken from there, the others
-// read from their logs (state "stored", or "corrupt"); what the store alone knows is filled in.
+// from the ends of their logs (state "stored", or "corrupt": damage between is found when the
+// session opens); what the store alone knows is filled in.
 storage::Result<std::vector<protocol::SessionInfo>> summarise(
     storage::Store& store, const std::string& name, storage::SessionId id,
     const std::vector<protocol::SessionInfo>& live);

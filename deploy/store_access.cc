@@ -45,27 +45,17 @@ protocol::SessionInfo stored_info(storage::Store& store, const storage::SessionE
   info.id = entry.id;
   info.created_ms = entry.created_ms;
   info.state = "stored";
-  auto add = [&](const std::vector<int32_t>& tokens) {
-    info.tokens += static_cast<int64_t>(tokens.size());
-  };
   require_ok(store.replay(entry.id, [&](uint64_t, storage::LogRecord&& record) {
     if (const auto* opened = std::get_if<storage::Opened>(&record)) {
       info.policy = model::to_string(static_cast<model::PolicyKind>(opened->policy.kind));
       info.template_family = opened->template_family;
-    } else if (const auto* appended = std::get_if<storage::Appended>(&record)) {
-      info.appended_bytes += appended->text.size();
-      add(appended->tokens);
-    } else if (const auto* began = std::get_if<storage::Began>(&record)) {
-      add(began->tokens);
-    } else if (const auto* generated = std::get_if<storage::Generated>(&record)) {
-      add(generated->tokens);
-    } else if (const auto* ended = std::get_if<storage::Ended>(&record)) {
-      add(ended->tokens);
     }
-    return true;
+    return false;
   }));
   auto size = store.size(entry.id);
   require_ok(size.status());
+  info.tokens = size.value().tokens;
+  info.appended_bytes = static_cast<uint64_t>(size.value().text_bytes);
   info.units = size.value().units;
   info.bytes_store = size.value().unit_bytes + size.value().log_bytes;
   return info;

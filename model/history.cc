@@ -20,6 +20,13 @@ UnitKey hash(const UnitKey& before, int64_t number, const void* bytes, size_t si
   return {h.high64, h.low64};
 }
 
+// Grows by an eighth: these are what stays in memory of a long context.
+template <class T>
+void make_room(std::vector<T>& list, size_t more) {
+  const size_t need = list.size() + more;
+  if (need > list.capacity()) list.reserve(need + need / 8 + 64);
+}
+
 }  // namespace
 
 History::History(const PolicyConfig& policy, const std::string& fingerprint) : policy_(policy) {
@@ -38,14 +45,14 @@ History::History(const PolicyConfig& policy, const std::string& fingerprint) : p
 }
 
 int64_t History::add(std::span<const TokenId> block) {
-  // Grown by an eighth: these are what stays in memory of a long context.
-  if (const size_t need = tokens_.size() + block.size(); need > tokens_.capacity())
-    tokens_.reserve(need + need / 8 + 1024);
+  make_room(tokens_, block.size());
+  make_room(ends_, 1);
   tokens_.insert(tokens_.end(), block.begin(), block.end());
   ends_.push_back(tokens());
   chain_ = hash(chain_, static_cast<int64_t>(block.size()), block.data(), block.size_bytes());
   const int64_t sealed = sealed_at(tokens());
   const int64_t before = static_cast<int64_t>(keys_.size());
+  make_room(keys_, sealed - before);
   for (int64_t u = before; u < sealed; ++u) keys_.push_back(hash(chain_, u, "unit", 4));
   return sealed - before;
 }

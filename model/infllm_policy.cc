@@ -83,9 +83,12 @@ void InfLlmPolicy::select(const Lookup& lookup, std::vector<int64_t>& units) con
   // A first unit made of nothing but sinks is always seen and never selected.
   const int64_t first = config().sinks == config().unit ? 1 : 0;
   const int64_t candidates = std::max<int64_t>(0, lookup.sealed - first);
-  units.resize(candidates);
-  std::iota(units.begin(), units.end(), first);
-  if (candidates <= config().select) return;
+  units.clear();
+  if (candidates <= config().select) {
+    units.resize(candidates);
+    std::iota(units.begin(), units.end(), first);
+    return;
+  }
 
   constexpr int64_t kGroup = UnitIndex::kGroup;
   const UnitIndex& index = lookup.index;
@@ -116,7 +119,6 @@ void InfLlmPolicy::select(const Lookup& lookup, std::vector<int64_t>& units) con
   }
   if (open > 0) score(index.open_rows(lookup.layer), in_groups, open);
 
-  units.clear();
   for (const int64_t i : best(count_votes(scores, n, config().vote, lookup), config().select)) {
     const int64_t at = i + skip;
     units.push_back(at < in_groups ? groups[at / kGroup] * kGroup + at % kGroup

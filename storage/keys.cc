@@ -6,7 +6,7 @@ namespace ringtide::storage::keys {
 namespace {
 
 constexpr char kDoomed = 'd', kUnit = 'i', kLog = 'l', kMeta = 'm', kOwned = 'n', kOwner = 'o',
-               kSession = 's';
+               kSession = 's', kTotals = 't';
 
 template <std::unsigned_integral T>
 void put(std::string& key, T number) {
@@ -47,6 +47,8 @@ std::string next_session() { return std::string(1, kMeta) + "next_session"; }
 std::string session(SessionId id) { return table_key(kSession, id); }
 std::string doomed(SessionId id) { return table_key(kDoomed, id); }
 std::string log(SessionId id, uint64_t sequence) { return table_key(kLog, id, sequence); }
+
+std::string totals(SessionId id) { return table_key(kTotals, id); }
 
 std::string unit(const ContentKey& key) { return table_key(kUnit, key.hi, key.lo); }
 std::string owner(const Owner& owner) {

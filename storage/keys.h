@@ -17,6 +17,7 @@ std::string next_session();
 std::string session(SessionId id);
 std::string doomed(SessionId id);  // session whose removal has begun
 std::string log(SessionId id, uint64_t sequence);
+std::string totals(SessionId id);
 
 // Database `units`, index.
 struct Owner {

@@ -1,5 +1,7 @@
 #include "storage/rows.h"
 
+#include <type_traits>
+
 #include "storage/bytes.h"
 #include "storage/checksum.h"
 #include "storage/keys.h"
@@ -32,6 +34,32 @@ std::optional<LogRow> unpack_log(std::string_view key, std::string_view value) {
   if (!body || body->size() < sizeof(uint64_t)) return std::nullopt;
   ByteReader in(*body);
   return LogRow{.bytes_before = in.number<uint64_t>(), .record = body->substr(sizeof(uint64_t))};
+}
+
+void TotalsRow::count(const LogRecord& record) {
+  ++records;
+  std::visit(
+      [this]<class T>(const T& r) {
+        if constexpr (requires { r.tokens; }) tokens += r.tokens.size();
+        if constexpr (std::is_same_v<T, Appended>) text_bytes += r.text.size();
+      },
+      record);
+}
+
+std::string pack_totals(std::string_view key, const TotalsRow& row) {
+  return packed(key, row.records, row.tokens, row.text_bytes);
+}
+
+std::optional<TotalsRow> unpack_totals(std::string_view key, std::string_view value) {
+  const auto body = unseal(key, value);
+  if (!body) return std::nullopt;
+  ByteReader in(*body);
+  TotalsRow row;
+  row.records = in.number<uint64_t>();
+  row.tokens = in.number<uint64_t>();
+  row.text_bytes = in.number<uint64_t>();
+  if (!in.complete()) return std::nullopt;
+  return row;
 }
 
 std::string pack_number(std::string_view key, uint64_t number) { return packed(key, number); }

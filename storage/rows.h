@@ -21,6 +21,16 @@ struct LogRow {
 std::string pack_log(std::string_view key, uint64_t bytes_before, std::string_view record);
 std::optional<LogRow> unpack_log(std::string_view key, std::string_view value);
 
+// What a log's records add up to, so that it need not be read for it.
+struct TotalsRow {
+  uint64_t records = 0;  // if the log has another number, the row is out of date
+  uint64_t tokens = 0;
+  uint64_t text_bytes = 0;
+  void count(const LogRecord& record);
+};
+std::string pack_totals(std::string_view key, const TotalsRow& row);
+std::optional<TotalsRow> unpack_totals(std::string_view key, std::string_view value);
+
 std::string pack_number(std::string_view key, uint64_t number);
 std::optional<uint64_t> unpack_number(std::string_view key, std::string_view value);
 

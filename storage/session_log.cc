@@ -43,17 +43,22 @@ Result<SessionEntry> SessionLog::create(const std::string& name, const Opened& o
   const auto put = [&](const std::string& key, const std::string& value) {
     return batch.Put(key, value);
   };
-  const std::string session_key = keys::session(entry.id), log_key = keys::log(entry.id, 0);
+  const std::string session_key = keys::session(entry.id), log_key = keys::log(entry.id, 0),
+                    totals_key = keys::totals(entry.id);
+  TotalsRow totals;
+  totals.count(opened);
   rocksdb::Status built = put(session_key, pack_session(session_key, entry));
   if (built.ok()) built = put(log_key, pack_log(log_key, 0, record));
+  if (built.ok()) built = put(totals_key, pack_totals(totals_key, totals));
   if (built.ok())
     built = put(keys::next_session(), pack_number(keys::next_session(), entry.id + 1));
   if (!built.ok()) return db_->translate(built, "write to");
   if (Status status = write_synced(batch); !status.ok()) return status;
   ++next_id_;
   const std::lock_guard lock(mutex_);
-  sessions_[entry.id] = {
-      .entry = entry, .end = End{.sequence = 1, .bytes = record.size()}, .unsure = false};
+  sessions_[entry.id] = {.entry = entry,
+                         .end = End{.sequence = 1, .bytes = record.size(), .totals = totals},
+                         .unsure = false};
   names_[name] = entry.id;
   return entry;
 }
@@ -108,6 +113,13 @@ Status SessionLog::append(std::span<const LogWrite> writes) {
     if (!built.ok()) return db_->translate(built, "write to");
     ++end.sequence;
     end.bytes += record.size();
+    if (end.totals) end.totals->count(write.record);
+  }
+  for (const auto& [id, end] : ends) {
+    if (!end.totals) continue;
+    const std::string key = keys::totals(id);
+    const rocksdb::Status built = batch.Put(key, pack_totals(key, *end.totals));
+    if (!built.ok()) return db_->translate(built, "write to");
   }
   const Status status = write_synced(batch);
   const std::lock_guard lock(mutex_);
@@ -170,10 +182,28 @@ Status SessionLog::replay(SessionId id, const std::function<bool(uint64_t, LogRe
   return read.ok() ? damage : read;
 }
 
-Result<int64_t> SessionLog::log_bytes(SessionId id) {
-  Result<End> end = end_of(id);
-  if (!end.ok()) return end.status();
-  return static_cast<int64_t>(end.value().bytes);
+Status SessionLog::size(SessionId id, SessionSize& size) {
+  Result<End> found = end_of(id);
+  if (!found.ok()) return found.status();
+  End& end = found.value();
+  if (!end.totals) {
+    TotalsRow totals;
+    Status read = replay(id, [&](uint64_t sequence, LogRecord&& record) {
+      if (sequence >= end.sequence) return false;
+      totals.count(record);
+      return true;
+    });
+    if (!read.ok()) return read;
+    end.totals = totals;
+    const std::lock_guard lock(mutex_);
+    const auto session = sessions_.find(id);
+    if (session != sessions_.end() && session->second.end->sequence == end.sequence)
+      session->second.end->totals = totals;
+  }
+  size.log_bytes = static_cast<int64_t>(end.bytes);
+  size.tokens = static_cast<int64_t>(end.totals->tokens);
+  size.text_bytes = static_cast<int64_t>(end.totals->text_bytes);
+  return {};
 }
 
 Result<SessionLog::End> SessionLog::end_of(SessionId id) {
@@ -207,7 +237,14 @@ Result<SessionLog::End> SessionLog::find_end(SessionId id) {
   const auto row = unpack_log(view(it->key()), view(it->value()));
   if (!sequence || !row)
     return Status(Code::Corrupt, name_of(id) + ": the last record of its log is damaged");
-  return End{.sequence = *sequence + 1, .bytes = row->bytes_before + row->record.size()};
+  End end{.sequence = *sequence + 1,
+          .bytes = row->bytes_before + row->record.size(),
+          .totals = std::nullopt};
+  std::string value;
+  if (db_->get(0, keys::totals(id), value).ok())
+    if (const auto totals = unpack_totals(keys::totals(id), value))
+      if (totals->records == end.sequence) end.totals = totals;
+  return end;
 }
 
 Status SessionLog::begin_remove(SessionId id) {
@@ -234,6 +271,7 @@ Status SessionLog::finish_remove(SessionId id) {
   const keys::Range log = keys::log_of(id);
   rocksdb::WriteBatch batch;
   rocksdb::Status built = batch.DeleteRange(log.first, log.last);
+  if (built.ok()) built = batch.Delete(keys::totals(id));
   if (built.ok()) built = batch.Delete(keys::doomed(id));
   if (!built.ok()) return db_->translate(built, "write to");
   if (Status status = write_synced(batch); !status.ok()) return status;

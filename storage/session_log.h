@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "storage/database.h"
+#include "storage/rows.h"
 #include "storage/store.h"
 
 namespace ringtide::storage {
@@ -30,7 +31,8 @@ class SessionLog {
   std::vector<SessionEntry> list();
   Status append(std::span<const LogWrite> writes);
   Status replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit);
-  Result<int64_t> log_bytes(SessionId id);
+  // Bytes, tokens and text of the log.
+  Status size(SessionId id, SessionSize& size);
 
   // Removal in two durable steps, with room between them for what else belongs to the session.
   // After the first the session is gone for everybody; one that stays between them, because the
@@ -47,6 +49,7 @@ class SessionLog {
   // Where the next record goes.
   struct End {
     uint64_t sequence = 0, bytes = 0;
+    std::optional<TotalsRow> totals;  // nothing: to be counted by reading the log
   };
   struct Session {
     std::optional<SessionEntry> entry;  // nothing: its row is damaged

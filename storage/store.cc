@@ -36,9 +36,8 @@ class RocksStore final : public Store {
   }
 
   Result<SessionSize> size(SessionId id) override {
-    Result<int64_t> log_bytes = log_->log_bytes(id);
-    if (!log_bytes.ok()) return log_bytes.status();
-    SessionSize size{.log_bytes = log_bytes.value()};
+    SessionSize size;
+    if (Status status = log_->size(id, size); !status.ok()) return status;
     if (Status status = units_->size(id, size); !status.ok()) return status;
     return size;
   }

@@ -61,6 +61,8 @@ struct SessionSize {
   int64_t units = 0;
   int64_t unit_bytes = 0;  // groups included
   int64_t log_bytes = 0;
+  int64_t tokens = 0;      // in the log's records
+  int64_t text_bytes = 0;  // appended
 };
 
 struct StoreStats {
@@ -98,6 +100,8 @@ class Store {
   virtual Result<std::vector<SessionEntry>> list() = 0;
   // Removes the session, its log, and the units no other session owns.
   virtual Status remove(SessionId id) = 0;
+  // Does not read the log, but where its totals are not known: of a session that an earlier build
+  // wrote, the first time. Corrupt: the log's end is damaged.
   virtual Result<SessionSize> size(SessionId id) = 0;
 
   // -- log ----

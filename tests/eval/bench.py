@@ -18,18 +18,35 @@ def arguments(description):
                         help="the binary (default build/ringtide)")
     parser.add_argument("--model", help="GGUF file (default: the cached one)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(),
-                        help="threads of each process (default: all cores)")
+    parser.add_argument("--threads", type=int, default=0,
+                        help="threads of each process (default: the cores, shared by the jobs)")
     parser.add_argument("--ram-budget", help="of each process, as 4G")
     parser.add_argument("--work", help="folder for the stores (default: the temporary folder)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="one result a line; no table")
+    parser.add_argument("--json", action="store_true",
+                        help="one result a line; the table goes to standard error")
     parser.add_argument("--flags", default="", help="more flags of ringtide ask, as '--window 2048'")
     return parser
 
 
+class Several(argparse.Action):
+    """Values with commas or blanks between, as --tokens 32768,65536."""
+
+    def __init__(self, option_strings, dest, type=str, **rest):
+        self.of_one = type
+        super().__init__(option_strings, dest, nargs="+", **rest)
+
+    def __call__(self, parser, options, values, flag=None):
+        try:
+            found = [self.of_one(v) for value in values for v in value.split(",") if v]
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+        setattr(options, self.dest, found)
+
+
 def engine_flags(options):
-    flags = ["--threads", str(options.threads)]
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
+    flags = ["--threads", str(threads)]
     for name in ("model", "ram_budget"):
         value = getattr(options, name)
         if value:
@@ -67,23 +84,36 @@ def token_count(options, text):
 
 
 def run_all(options, work, items):
-    """work(item) -> a dictionary, for each item, --jobs at once. Results as they come, then all."""
-    results = []
+    """work(item) -> a dictionary, for each item, --jobs at once. Results as they come, then all.
+
+    One that fails is told and left out; a table counts what is there.
+    """
+    results, failed = [], 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for future in concurrent.futures.as_completed([pool.submit(work, i) for i in items]):
-            results.append(future.result())
+            try:
+                results.append(future.result())
+            except RuntimeError as error:
+                failed += 1
+                print(f"\r{error}", file=sys.stderr)
+                continue
             if options.json:
                 print(json.dumps(results[-1]), flush=True)
             else:
                 print(f"\r{len(results)} of {len(items)}", end="", file=sys.stderr, flush=True)
     if not options.json:
         print("\r\033[K", end="", file=sys.stderr)
+    if failed:
+        print(f"{failed} of {len(items)} failed and are not in the table", file=sys.stderr)
+    if not results:
+        sys.exit(1)
     return results
 
 
-def table(rows):
+def table(options, rows):
+    out = sys.stderr if options.json else sys.stdout
     widths = [max(len(str(row[c])) for row in rows) for c in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = [str(v).ljust(w) if c == 0 or number == 0 else str(v).rjust(w)
                  for c, (v, w) in enumerate(zip(row, widths))]
-        print("  ".join(cells).rstrip())
+        print("  ".join(cells).rstrip(), file=out)

@@ -3,7 +3,7 @@
 A daemon of its own; text is appended to one session, and at each length its resident memory, the time
 of the latest tokens and the bytes in each tier are taken.
 
-    flat.py --tokens 4096 16384 65536 131072 --ram-budget 256M
+    flat.py --tokens 4096,16384,65536,131072 --ram-budget 256M
 """
 
 import json
@@ -53,7 +53,7 @@ def start(options, folder):
 
 def main():
     parser = bench.arguments(__doc__)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 16384, 65536, 131072])
+    parser.add_argument("--tokens", type=int, action=bench.Several, default=[4096, 16384, 65536, 131072])
     parser.add_argument("--policy", default="infllm")
     parser.add_argument("--step", type=int, default=2048, help="tokens whose time is taken at a length")
     options = parser.parse_args()
@@ -103,16 +103,15 @@ def main():
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait()
-    if options.json:
-        return
-    print("\r\033[K", end="", file=sys.stderr)
+    if not options.json:
+        print("\r\033[K", end="", file=sys.stderr)
     rows = [["tokens", "RSS MiB", "anonymous MiB", "ms/token", "answer tokens/s", "KV RAM MiB",
              "store MiB", "units"]]
     for r in results:
         rows.append([r["tokens"], r["rss"] >> 20, r["rss_anonymous"] >> 20, f"{r['ms_per_token']:.2f}",
                      f"{r['generate_tokens_per_second']:.1f}", r["bytes"]["ram"] >> 20,
                      r["bytes"]["store"] >> 20, r["units"]])
-    bench.table(rows)
+    bench.table(options, rows)
 
 
 if __name__ == "__main__":

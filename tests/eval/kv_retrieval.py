@@ -3,7 +3,7 @@ end only, so that nothing can be kept in mind while reading.
 
 The task is InfiniteBench's, with fewer pairs.
 
-    kv_retrieval.py --pairs 50 500 --samples 20 --policies infllm --votes sum softmax
+    kv_retrieval.py --pairs 50,500 --samples 20 --policies infllm --vote both --jobs 16
 """
 
 import json
@@ -31,15 +31,16 @@ def words(answer):
 
 def main():
     parser = bench.arguments(__doc__)
-    parser.add_argument("--pairs", type=int, nargs="+", default=[50, 500])
+    parser.add_argument("--pairs", type=int, action=bench.Several, default=[50, 500])
     parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--policies", nargs="+", default=["infllm", "streaming"])
-    parser.add_argument("--votes", nargs="+", default=["softmax"],
-                        help="of infllm: softmax, sum, or both")
+    parser.add_argument("--policies", action=bench.Several, default=["infllm", "streaming"])
+    parser.add_argument("--vote", choices=["softmax", "sum", "both"], default="softmax",
+                        help="of infllm")
     parser.add_argument("--answer-tokens", type=int, default=50)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    variants = [(p, v) for p in options.policies for v in (options.votes if p == "infllm" else [""])]
+    votes = ["softmax", "sum"] if options.vote == "both" else [options.vote]
+    variants = [(p, v) for p in options.policies for v in (votes if p == "infllm" else [""])]
     items = []
     for count in options.pairs:
         for sample in range(options.samples):
@@ -62,19 +63,19 @@ def main():
                 "generation": done["generation"], "bytes": done["session"]["bytes"]}
 
     results = bench.run_all(options, work, items)
-    if options.json:
-        return
     rows = [["policy, pairs", "found", "first 8 digits", "tokens", "tokens/s"]]
     for count in options.pairs:
         for policy, vote in variants:
             mine = [r for r in results
                     if (r["policy"], r["vote"], r["pairs"]) == (policy, vote, count)]
+            if not mine:
+                continue
             rows.append([f"{policy}{' ' + vote if vote else ''}, {count}",
                          f"{sum(r['found'] for r in mine)}/{len(mine)}",
                          f"{sum(r['leading'] >= 8 for r in mine)}/{len(mine)}",
                          f"{sum(r['session_tokens'] for r in mine) // len(mine)}",
                          f"{sum(r['ingest']['tokens_per_second'] for r in mine) / len(mine):.0f}"])
-    bench.table(rows)
+    bench.table(options, rows)
 
 
 def _leading(said, value):

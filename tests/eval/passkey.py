@@ -2,7 +2,7 @@
 
 The task is the one of InfiniteBench and InfLLM (noise line, needle and question as published there).
 
-    passkey.py --tokens 32768 65536 --policies infllm streaming --depths 10 --jobs 2 --threads 1
+    passkey.py --tokens 32768,65536 --policies infllm,streaming --depths 10 --jobs 16
 """
 
 import random
@@ -31,9 +31,9 @@ def found(answer, key):
 
 def main():
     parser = bench.arguments(__doc__)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[32768])
+    parser.add_argument("--tokens", type=int, action=bench.Several, default=[32768])
     parser.add_argument("--depths", type=int, default=10)
-    parser.add_argument("--policies", nargs="+", default=["infllm", "streaming"])
+    parser.add_argument("--policies", action=bench.Several, default=["infllm", "streaming"])
     parser.add_argument("--answer-tokens", type=int, default=24)
     options = parser.parse_args()
     # Tokens a line, measured over many so that the ends do not matter.
@@ -56,19 +56,20 @@ def main():
                 "generation": done["generation"], "bytes": done["session"]["bytes"]}
 
     results = bench.run_all(options, work, items)
-    if options.json:
-        return
     depths = sorted({r["depth"] for r in results})
     rows = [["policy, tokens", "found", *(f"{d:.0%}" for d in depths), "tokens/s"]]
     for tokens in options.tokens:
         for policy in options.policies:
             mine = {r["depth"]: r for r in results
                     if r["policy"] == policy and r["tokens"] == tokens}
+            if not mine:
+                continue
             right = sum(r["found"] for r in mine.values())
             rate = sum(r["ingest"]["tokens_per_second"] for r in mine.values()) / len(mine)
             rows.append([f"{policy}, {tokens}", f"{right}/{len(mine)}",
-                         *("yes" if mine[d]["found"] else "-" for d in depths), f"{rate:.0f}"])
-    bench.table(rows)
+                         *(("yes" if mine[d]["found"] else "-") if d in mine else "?"
+                           for d in depths), f"{rate:.0f}"])
+    bench.table(options, rows)
 
 
 if __name__ == "__main__":

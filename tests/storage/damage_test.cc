@@ -218,6 +218,47 @@ TEST_F(DamageTest, MissingAndSwappedLogRowsAreFound) {
   EXPECT_EQ(status.code(), Code::Corrupt);
 }
 
+TEST_F(DamageTest, TotalsThatAreDamagedOrOutOfDateAreCountedAgain) {
+  const SessionId id = create("a");
+  ASSERT_TRUE(append(id, 1, Appended{.text = "text", .consumed = 4, .tokens = {1, 2}}).ok());
+  ASSERT_TRUE(append(id, 2, Generated{.tokens = {3}}).ok());
+  const auto expect_size = [&](int64_t tokens, int64_t text) {
+    const auto size = store().size(id);
+    ASSERT_TRUE(size.ok()) << size.status().message();
+    EXPECT_EQ(size.value().tokens, tokens);
+    EXPECT_EQ(size.value().text_bytes, text);
+  };
+  expect_size(3, 4);
+  const std::string key = keys::totals(id);
+  for (const bool absent : {false, true}) {
+    if (absent)
+      erase("sessions", 0, key);
+    else
+      edit("sessions", 0, key, [](std::string& value) { value[9] ^= 1; });
+    open();
+    expect_size(3, 4);
+  }
+  // As a build that knows no totals leaves them behind.
+  std::string old;
+  ASSERT_TRUE(append(id, 3, Generated{.tokens = {4}}).ok());
+  with_database("sessions",
+                [&](rocksdb::DB& db, auto) { ASSERT_TRUE(db.Get({}, key, &old).ok()); });
+  open();
+  ASSERT_TRUE(append(id, 4, Generated{.tokens = {5, 6}}).ok());
+  with_database("sessions", [&](rocksdb::DB& db, auto) { ASSERT_TRUE(db.Put({}, key, old).ok()); });
+  open();
+  expect_size(6, 4);
+  ASSERT_TRUE(append(id, 5, Ended{.reason = 0, .tokens = {7}}).ok());
+  // Now they are known without the log, which is damaged where the size does not look.
+  edit("sessions", 0, keys::log(id, 2), [](std::string& value) { value[9] ^= 1; });
+  open();
+  expect_size(7, 4);
+  ASSERT_TRUE(store().remove(id).ok());
+  with_database("sessions",
+                [&](rocksdb::DB& db, auto) { EXPECT_TRUE(db.Get({}, key, &old).IsNotFound()); });
+  open();
+}
+
 TEST_F(DamageTest, LogWithADamagedEndIsNotContinued) {
   const SessionId id = create("a");
   ASSERT_TRUE(append(id, 1, Generated{.tokens = {1}}).ok());

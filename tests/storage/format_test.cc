@@ -71,6 +71,9 @@ std::map<std::string, std::string> made() {
   rows["record"] = hex(record);
   add("log", keys::log(3, 258), pack_log(keys::log(3, 258), 1000, record));
 
+  TotalsRow totals{.records = 259, .tokens = 4000, .text_bytes = 17000};
+  add("totals", keys::totals(3), pack_totals(keys::totals(3), totals));
+
   const ContentKey key{0x0102030405060708, 0x1112131415161718};
   const UnitRow unit{.id = 9, .parts = 1, .bytes = 3, .fingerprint = fingerprint_digest("model A")};
   add("unit", keys::unit(key), pack_unit(keys::unit(key), unit));
