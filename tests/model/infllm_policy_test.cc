@@ -85,6 +85,29 @@ struct PolicyTest : ::testing::Test {
     }
     return sum;
   }
+  // Votes on full groups, by the definition: half the mean and half the bound of the inner product.
+  std::vector<double> group_votes(int layer, const std::vector<float>& q) const {
+    std::vector<double> votes(groups.size(), 0.0);
+    for (int h = 0; h < kHeads; ++h) {
+      std::vector<double> s(groups.size());
+      double total = 0;
+      for (size_t g = 0; g < s.size(); ++g) {
+        for (int j = 0; j < kDim; ++j) {
+          double mean = 0, most = -1e300;
+          for (int u = 0; u < 64; ++u) {
+            const double product =
+                double{units[g * 64 + u][layer * kRow + h * kDim + j]} * q[h * kDim + j];
+            mean += product / 64;
+            most = std::max(most, product);
+          }
+          s[g] += (mean + most) / 2;
+        }
+        total += std::exp(s[g] / std::sqrt(kDim));
+      }
+      for (size_t g = 0; g < s.size(); ++g) votes[g] += std::exp(s[g] / std::sqrt(kDim)) / total;
+    }
+    return votes;
+  }
   // Whether `chosen` are the best of `among`, but for what float32 cannot tell apart.
   void expect_best(int layer, const std::vector<float>& q, const std::vector<int64_t>& among,
                    const std::vector<int64_t>& chosen) const {
@@ -127,36 +150,24 @@ TEST_F(PolicyTest, UnitsOfTheProbedGroupsAndTheOpenOneAreCompared) {
   config.probe = 3;
   for (KvType type : {KvType::F32, KvType::F16}) {
     fill(64 * 30 + 9, type, 3);
-    const auto q = query(4);
-    fetched = 0;
-    const auto chosen = select(1, q);
-    EXPECT_EQ(fetched, 3);
-    // The groups by the definition: half mean and half bound of the inner product, softmax vote.
-    std::vector<double> votes(30, 0.0);
-    for (int h = 0; h < kHeads; ++h) {
-      std::vector<double> s(30);
-      double total = 0;
-      for (int g = 0; g < 30; ++g) {
-        for (int j = 0; j < kDim; ++j) {
-          double mean = 0, most = -1e300;
-          for (int u = 0; u < 64; ++u) {
-            const double product = double{units[g * 64 + u][kRow + h * kDim + j]} * q[h * kDim + j];
-            mean += product / 64;
-            most = std::max(most, product);
-          }
-          s[g] += (mean + most) / 2;
-        }
-        total += std::exp(s[g] / std::sqrt(kDim));
-      }
-      for (int g = 0; g < 30; ++g) votes[g] += std::exp(s[g] / std::sqrt(kDim)) / total;
+    int compared = 0;
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      const auto q = query(seed);
+      fetched = 0;
+      const auto chosen = select(1, q);
+      EXPECT_EQ(fetched, 3);
+      const std::vector<double> votes = group_votes(1, q);
+      std::vector<int64_t> order = range(0, 30), among;
+      std::sort(order.begin(), order.end(), [&](auto a, auto b) { return votes[a] > votes[b]; });
+      // Halves round, so that groups this close may change places.
+      if (votes[order[2]] - votes[order[3]] < 5e-3) continue;
+      ++compared;
+      for (int i = 0; i < 3; ++i)
+        for (int u = 0; u < 64; ++u) among.push_back(order[i] * 64 + u);
+      for (int u = 0; u < 9; ++u) among.push_back(30 * 64 + u);
+      expect_best(1, q, among, chosen);
     }
-    std::vector<int64_t> order = range(0, 30), among;
-    std::sort(order.begin(), order.end(), [&](auto a, auto b) { return votes[a] > votes[b]; });
-    ASSERT_GT(votes[order[2]] - votes[order[3]], 1e-4) << "choose another seed";
-    for (int i = 0; i < 3; ++i)
-      for (int u = 0; u < 64; ++u) among.push_back(order[i] * 64 + u);
-    for (int u = 0; u < 9; ++u) among.push_back(30 * 64 + u);
-    expect_best(1, q, among, chosen);
+    EXPECT_GE(compared, 6);
   }
 }
 
