@@ -31,7 +31,7 @@ namespace {
 // that.
 std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_t sealed,
                                 Context& context, UnitStore& store) {
-  constexpr int64_t kAtOnce = 256;  // reads
+  constexpr int64_t kAtOnce = 64;  // reads: bounds what is held beside the index
   const PageLayout& layout = index.layout();
   const uint32_t last_part = static_cast<uint32_t>(layout.layers);
   const int64_t groups = sealed / UnitIndex::kGroup, open = sealed % UnitIndex::kGroup;
