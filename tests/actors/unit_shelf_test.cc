@@ -72,6 +72,19 @@ TEST_F(UnitShelfTest, AUnitIsReadableBeforeAndAfterItIsWritten) {
   EXPECT_EQ(woken, 2);
 }
 
+TEST_F(UnitShelfTest, AGroupTakesNoUnitsPlace) {
+  UnitShelf shelf(*store);
+  model::SealedUnit group = unit(7);
+  group.is_group = true;
+  group.number = 1;
+  shelf.put(owner, std::move(group));
+  shelf.put(owner, unit(1));
+  EXPECT_FALSE(shelf.write_batch());
+  EXPECT_TRUE(holds(shelf, 7) && holds(shelf, 1));
+  EXPECT_EQ(store->size(owner).value().units, 1);
+  EXPECT_EQ(store->size(owner).value().unit_bytes, 200);
+}
+
 TEST_F(UnitShelfTest, BatchesAreBounded) {
   UnitShelf shelf(*store, {.shelf_bytes = 1 << 20, .batch_bytes = 150});
   for (uint64_t key = 1; key <= 5; ++key) shelf.put(owner, unit(key));
