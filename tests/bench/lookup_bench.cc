@@ -55,7 +55,8 @@ int main(int argc, char** argv) {
           rows.clear();
           for (const int64_t g : wanted) rows.push_back(groups[g % kGroups]->rows(layer).data());
         };
-        policy.select({index, layer, query.data(), index.units(), fetch, threads, scratch}, chosen);
+        policy.select({index, layer, query.data(), index.units(), 0.125f, fetch, threads, scratch},
+                      chosen);
       }
       const std::chrono::duration<double, std::milli> took =
           std::chrono::steady_clock::now() - start;
