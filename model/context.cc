@@ -42,7 +42,6 @@ void Context::begin(std::span<const TokenId> tokens) {
   block_.assign(tokens.begin(), tokens.end());
   picked.clear();
   logits.clear();
-  std::erase_if(sliding_rotations_, [&](const auto& r) { return r.first < sliding_begin(); });
   const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
   while (pages_end() * unit < end) pages_.push_back(new_page(pages_end()));
 
@@ -115,7 +114,7 @@ void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& sto
                          UnitCache& cache) {
   SealedUnit sealed = sealed_group(history_, index_.groups() - 1, std::move(group), layout_.layers);
   for (int l = 0; l < layout_.layers; ++l)
-    cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+    if (!config_.slides(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
   store.put(id_, std::move(sealed));
 }
 
@@ -164,15 +163,6 @@ Page* Context::page(int64_t number) {
 
 int64_t Context::sliding_begin() const {
   return std::max<int64_t>(0, processed() - config_.sliding_window + 1) / layout_.unit;
-}
-
-const Context::Rotation& Context::sliding_rotation(int64_t unit) {
-  Rotation& r = sliding_rotations_[unit];
-  if (r.cos.empty()) {
-    r = rotation(layout_.sliding_rope ? config_.sliding_inv_freq : config_.rope_inv_freq,
-                 unit * layout_.unit, layout_.unit);
-  }
-  return r;
 }
 
 // A unit is sealed when it has left the policy's window; a layer that slides a smaller one does not

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -60,10 +59,12 @@ class Context {
   const Rotation& sliding() const { return layout_.sliding_rope ? sliding_ : near_; }
   const Rotation& far() const { return far_; }
   const Rotation& lookup() const { return lookup_; }
-  // Rotations of the keys of a unit, (unit, head_dim / 2), in sliding layers; of one in reach of the block: sliding_begin() at least.
-  const Rotation& sliding_rotation(int64_t unit);
   // First unit in reach of the block's queries in layers that slide a window.
   int64_t sliding_begin() const;
+  // Frequencies of the keys' rotation in layers that slide or do not.
+  std::span<const double> inv_freq(bool sliding) const {
+    return sliding && layout_.sliding_rope ? config_.sliding_inv_freq : config_.rope_inv_freq;
+  }
 
   // -- state that restoring sets ----
   // Takes over the past up to a block's end: history, and the pages from the first unsealed one on
@@ -96,7 +97,6 @@ class Context {
   int64_t base_ = 0;  // unit of the first page: the first that is not sealed
   std::deque<std::shared_ptr<Page>> pages_;
   std::shared_ptr<Page> first_;  // page 0, once sealed
-  std::map<int64_t, Rotation> sliding_rotations_;
   std::vector<TokenId> block_;
   Rotation near_, sliding_, far_, lookup_, limit_;
 };

@@ -242,17 +242,15 @@ void ContextAttention::units(Context& context, int layer, std::span<const int64_
   }
   const Placement place = context.policy().position();
   const bool shown = context.policy().always().sinks && !sliding;
-  if (!sliding && place.rotate_keys)
-    rotations_.prepare(units, context.layout().unit, context.config().rope_inv_freq);
+  const bool rotated = sliding || place.rotate_keys;
+  UnitRotations& rotations = sliding ? sliding_rotations_ : rotations_;
+  if (rotated) rotations.prepare(units, context.layout().unit, context.inv_freq(sliding));
   for (size_t i = 0; i < units.size(); ++i) {
     kernels::KvBlock block = block_of(context, wants_[i].data, units[i]);
     block.begin = shown && units[i] == 0 ? context.policy().config().sinks : 0;
-    if (sliding) {
-      block.cos = context.sliding_rotation(units[i]).cos.data();
-      block.sin = context.sliding_rotation(units[i]).sin.data();
-    } else if (place.rotate_keys) {
-      block.cos = rotations_.cos(i);
-      block.sin = rotations_.sin(i);
+    if (rotated) {
+      block.cos = rotations.cos(i);
+      block.sin = rotations.sin(i);
     }
     blocks.push_back(block);
   }

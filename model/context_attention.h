@@ -45,7 +45,7 @@ class ContextAttention {
   Recover recover_;
   GroupReader groups_;
   std::vector<kernels::KvBlock> blocks_;
-  UnitRotations rotations_;
+  UnitRotations rotations_, sliding_rotations_;
   std::vector<UnitCache::Want> wants_;
   std::vector<int64_t> units_;
   std::vector<float> far_q_, o2_, lse_, lse2_, mean_, scratch_;

@@ -1,7 +1,7 @@
 #include "model/page.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "kernels/elementwise.h"
@@ -34,8 +34,8 @@ Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
       (layout.layers * layout.chunk_bytes() + layout.unit_index_bytes() + 63) / 64 * 64;
   bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
   if (!bytes_) throw std::bad_alloc();
-  // Layers without an index leave theirs as it is.
-  std::memset(k(layout.layers), 0, static_cast<size_t>(layout.unit_index_bytes()));
+  // Layers that slide a window have no representatives: theirs stay 0.
+  std::ranges::fill(representatives(), std::byte{0});
   const auto fill = [&](std::span<const double> frequencies, float* at) {
     kernels::rope_angles(frequencies, position, layout.unit, at, at + rope_floats());
   };

@@ -62,7 +62,7 @@ struct PolicyTest : ::testing::Test {
       for (int64_t g : wanted) rows.push_back(groups.at(g)->rows(layer).data());
     };
     InfLlmPolicy(config).select({*index, layer, q.data(), index->units(),
-                                 1.0f / std::sqrt(float{kDim}), fetch, threads, scratch},
+                                 1.0f / std::sqrt(static_cast<float>(kDim)), fetch, threads, scratch},
                                 chosen);
     return chosen;
   }

@@ -29,8 +29,8 @@ class Reference {
  private:
   using Row = std::vector<double>;
   struct Layer {
-    std::vector<Row> k, v, q;              // by position: (kv_heads * dim), (kv_heads * dim), (heads * dim)
-    std::vector<std::vector<Row>> units;   // representatives: unit, head -> (dim)
+    std::vector<Row> k, v, q;  // by position: (kv_heads * dim), (kv_heads * dim), (heads * dim)
+    std::vector<std::vector<Row>> units;  // representatives: unit, head -> (dim)
     bool sliding = false;
   };
   Row rotate(const double* x, double position, bool sliding) const;
