@@ -293,7 +293,7 @@ TEST(Tokenizer, WholeTokensComeFirstForLlama3) {
 TEST(Tokenizer, RefusesTablesThatDoNotFit) {
   using Change = std::function<void(SmallVocabulary&)>;
   const std::pair<Change, std::string> cases[] = {
-      {[](auto& v) { v.tables.model = "llama"; }, "tokenizer.ggml.model: \"llama\""},
+      {[](auto& v) { v.tables.model = "bert"; }, "tokenizer.ggml.model: \"bert\""},
       {[](auto& v) { v.tables.tokens.clear(); }, "tokenizer.ggml.tokens is empty"},
       {[](auto& v) { v.tables.kinds.pop_back(); }, "tokenizer.ggml.token_type has"},
       {[](auto& v) { v.tables.kinds[7] = 9; }, "tokenizer.ggml.token_type: token 7"},
