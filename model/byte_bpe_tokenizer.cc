@@ -27,7 +27,7 @@ ByteBpeTokenizer::ByteBpeTokenizer(const TokenizerTables& tables)
       merges_(tables.merges.size()) {
   read_bytes();
   read_merges(tables);
-  if (!pre_.whole_tokens_first()) return;
+  if (!tables.whole_tokens_first.value_or(pre_.whole_tokens_first())) return;
   for (TokenId id = 0; id < size(); ++id) {
     if (name(id).empty()) whole_.emplace(bytes(id), id);
   }

@@ -12,6 +12,7 @@ namespace ringtide::model::jinja {
 namespace {
 
 constexpr std::string_view kBlanks = " \t\n\r\f\v";
+constexpr size_t kNamedOnly = size_t{1} << 20;  // the position of an argument that has none
 
 const std::string& string_of(const Value& value, const std::string& what) {
   if (const std::string* text = value.string()) return *text;
@@ -170,6 +171,7 @@ Value selected(const std::string& name, const Value& value, const Arguments& arg
     rest.values.erase(rest.values.begin());
   }
   std::vector<Value> out;
+  if (!value.truth()) return Value::list({});
   for (const Value& item : items_of(value, meter)) {
     const Value subject = by_attribute ? path_of(item, path) : item;
     if ((test.empty() ? subject.truth() : apply_test(test, subject, rest, meter)) == keep) {
@@ -181,11 +183,12 @@ Value selected(const std::string& name, const Value& value, const Arguments& arg
 
 Value mapped_items(const Value& value, const Arguments& arguments, Meter& meter) {
   std::vector<Value> out;
-  const Value* attribute = arguments.get(1u << 20, "attribute");
+  if (!value.truth()) return Value::list({});
+  const Value* attribute = arguments.get(kNamedOnly, "attribute");
   for (const Value& item : items_of(value, meter)) {
     if (attribute != nullptr) {
       Value found = path_of(item, string_of(*attribute, "map"));
-      const Value* fallback = arguments.get(1u << 20, "default");
+      const Value* fallback = arguments.get(kNamedOnly, "default");
       out.push_back(found.is_undefined() && fallback ? *fallback : std::move(found));
     } else {
       Arguments rest = arguments;

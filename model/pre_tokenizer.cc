@@ -67,6 +67,25 @@ constexpr std::array<Known, 12> kKnown = {{
     {"tekken", kTekken, true},
 }};
 
+// As they stand in tokenizer.json, where \s does not take U+180E.
+struct Published {
+  const char* expression;
+  const char* name;
+};
+
+constexpr Published kPublished[] = {
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "llama-bpe"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "qwen2"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+     R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "tekken"},
+};
+
 }  // namespace
 
 struct PreTokenizer::Code {
@@ -119,6 +138,14 @@ std::vector<std::string> PreTokenizer::names() {
   std::vector<std::string> names;
   for (const Known& k : kKnown) names.emplace_back(k.name);
   return names;
+}
+
+std::string_view PreTokenizer::name_of(std::string_view published) {
+  for (const Published& one : kPublished) {
+    if (published == one.expression) return one.name;
+  }
+  throw ModelError("tokenizer.json: no pre-tokenizer splits by the expression " +
+                   std::string(published.substr(0, 200)));
 }
 
 bool PreTokenizer::whole_tokens_first() const { return code_->known->whole_tokens_first; }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct TokenizerTables {
   std::vector<std::string_view> merges;  // by rank, "left right"
   std::vector<float> scores;             // by id, instead of merges: the highest is merged first
   SpacePrefix space_prefix = SpacePrefix::Never;
+  // Byte-level: a piece that is a token is that token, whatever the merges would make of it. Unset:
+  // as the pre-tokenizer's models have it.
+  std::optional<bool> whole_tokens_first;
   TokenId bos = -1, eos = -1;  // -1: none
   std::vector<TokenId> ends;   // others that end generation
   bool adds_bos = false;
