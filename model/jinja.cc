@@ -13,7 +13,7 @@ namespace {
 using Kind = Node::Kind;
 using Scope = std::vector<std::pair<std::string, Value>>;
 
-constexpr int64_t kBudget = 32'000'000;  // steps, bytes and items
+constexpr int64_t kBudget = 4'000'000;  // steps, bytes and items
 constexpr int kMaxDepth = 500;           // of calls of the interpreter by itself
 
 enum class Flow { Next, Break, Continue };
@@ -202,10 +202,12 @@ class Interpreter {
         return node.value;
       case Kind::Name:
         return lookup(node.text);
-      case Kind::List: {
+      case Kind::List:
+      case Kind::Tuple: {
         std::vector<Value> items;
         for (const NodePtr& part : node.parts) items.push_back(evaluate(*part));
-        return Value::list(std::move(items));
+        return node.kind == Kind::List ? Value::list(std::move(items))
+                                       : Value::tuple(std::move(items));
       }
       case Kind::Dict:
         return dict(node);
@@ -291,7 +293,9 @@ class Interpreter {
          i += step) {
       out.push_back(items[i]);
     }
-    if (object.list()) return Value::list(std::move(out));
+    if (const List* list = object.list()) {
+      return list->is_tuple ? Value::tuple(std::move(out)) : Value::list(std::move(out));
+    }
     std::string text;
     for (const Value& item : out) text += *item.string();
     return text;
@@ -394,11 +398,12 @@ class Interpreter {
       meter_.charge(left.string()->size() + right.string()->size());
       return *left.string() + *right.string();
     }
-    if (op == "+" && left.list() && right.list()) {
+    if (op == "+" && left.list() && right.list() &&
+        left.list()->is_tuple == right.list()->is_tuple) {
       meter_.charge(left.list()->items.size() + right.list()->items.size());
       std::vector<Value> items = left.list()->items;
       items.insert(items.end(), right.list()->items.begin(), right.list()->items.end());
-      return Value::list(std::move(items));
+      return left.list()->is_tuple ? Value::tuple(std::move(items)) : Value::list(std::move(items));
     }
     if (op == "*" && left.string() && right.as<int64_t>()) {
       const int64_t times = std::clamp<int64_t>(*right.as<int64_t>(), 0, kBudget);

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 
 #include "model/utf8.h"
 
@@ -130,7 +130,7 @@ std::string joined(const std::vector<Value>& items, std::string_view between, Me
 
 Value dict_items(const Dict& dict) {
   std::vector<Value> items;
-  for (const auto& [key, value] : dict.items) items.push_back(Value::list({key, value}));
+  for (const auto& [key, value] : dict.items) items.push_back(Value::tuple({key, value}));
   return Value::list(std::move(items));
 }
 
@@ -246,33 +246,29 @@ std::string indented(const std::string& text, const Arguments& arguments, Meter&
   return out;
 }
 
-Value to_integer(const Value& value, const Arguments& arguments) {
-  if (value.is_number()) {
-    const double number = std::trunc(value.number());
-    if (const int64_t* exact = value.as<int64_t>()) return *exact;
-    return std::abs(number) < 9e18 ? Value(static_cast<int64_t>(number)) : Value(0);
-  }
-  const Value* fallback = arguments.get(0, "default");
-  if (const std::string* text = value.string()) {
-    const std::string trimmed = stripped(*text, kBlanks, true, true);
-    int64_t number = 0;
-    const char* end = trimmed.data() + trimmed.size();
-    const char* begin = trimmed.data() + trimmed.starts_with('+');
-    const auto [stop, error] = std::from_chars(begin, end, number);
-    if (error == std::errc() && stop == end) return number;
-  }
-  return fallback ? *fallback : Value(0);
+std::optional<double> number_in(const std::string& text) {
+  const std::string trimmed = stripped(text, kBlanks, true, true);
+  // No infinities, hexadecimals and the like.
+  if (trimmed.find_first_not_of("0123456789+-.eE") != std::string::npos) return std::nullopt;
+  char* end = nullptr;
+  const double number = std::strtod(trimmed.c_str(), &end);
+  if (trimmed.empty() || end != trimmed.c_str() + trimmed.size()) return std::nullopt;
+  return number;
 }
 
-Value to_float(const Value& value, const Arguments& arguments) {
-  if (value.is_number()) return value.number();
+// The filters int and float.
+Value to_number(const Value& value, const Arguments& arguments, bool whole) {
+  const int64_t* exact = value.as<int64_t>();
+  if (whole && exact) return *exact;
   const Value* fallback = arguments.get(0, "default");
-  if (const std::string* text = value.string(); text && !text->empty()) {
-    char* end = nullptr;
-    const double number = std::strtod(text->c_str(), &end);
-    if (end == text->c_str() + text->size()) return number;
-  }
-  return fallback ? *fallback : Value(0.0);
+  std::optional<double> number;
+  if (value.is_number()) number = value.number();
+  if (value.string()) number = number_in(*value.string());
+  if (!number && fallback) return *fallback;
+  if (!whole) return number.value_or(0);
+  const double rounded = std::trunc(number.value_or(0));
+  if (!(std::abs(rounded) < 9e15)) throw Error("the number is too large for int");
+  return static_cast<int64_t>(rounded);
 }
 
 Value range(const Arguments& arguments, Meter& meter) {
@@ -507,8 +503,8 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     if (name != "safe") throw Error("the filter " + name + " is not supported");
     return value;
   }
-  if (name == "int") return to_integer(value, arguments);
-  if (name == "float") return to_float(value, arguments);
+  if (name == "int") return to_number(value, arguments, true);
+  if (name == "float") return to_number(value, arguments, false);
   if (name == "abs") {
     if (const int64_t* i = value.as<int64_t>()) return *i < 0 && *i != INT64_MIN ? -*i : *i;
     if (value.is_number()) return std::abs(value.number());

@@ -34,6 +34,7 @@ void append_code(uint32_t code, std::string& out) {
 
 class Lexer {
  public:
+  // `source` has no carriage returns.
   explicit Lexer(std::string_view source) : source_(source) {
     if (source_.ends_with('\n')) source_.remove_suffix(1);
   }
@@ -90,8 +91,6 @@ class Lexer {
       text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
     } else if (trim_next_ && text.starts_with('\n')) {
       text.remove_prefix(1);
-    } else if (trim_next_ && text.starts_with("\r\n")) {
-      text.remove_prefix(2);
     }
     if (open < source_.size()) {
       const char sign = open + 2 < source_.size() ? source_[open + 2] : ' ';
@@ -271,6 +270,17 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> read_tokens(std::string_view source) { return Lexer(source).run(); }
+std::vector<Token> read_tokens(std::string_view source) {
+  std::string lines;  // as Jinja has them
+  lines.reserve(source.size());
+  for (size_t i = 0; i < source.size(); ++i) {
+    if (source[i] != '\r') {
+      lines += source[i];
+    } else if (source.substr(i, 2) != "\r\n") {
+      lines += '\n';
+    }
+  }
+  return Lexer(lines).run();
+}
 
 }  // namespace ringtide::model::jinja

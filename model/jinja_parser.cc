@@ -234,11 +234,11 @@ class Parser {
 
   // -- expressions ----
 
-  // One expression, or several with commas, which are a list.
+  // One expression, or several with commas.
   NodePtr parse_tuple() {
     NodePtr first = parse_expression();
     if (!is_operator(",")) return first;
-    NodePtr list = make(Kind::List, std::move(first));
+    NodePtr list = make(Kind::Tuple, std::move(first));
     while (take_operator(",")) {
       if (now().kind == Token::Kind::Close) break;
       add(*list, parse_expression());
@@ -315,15 +315,17 @@ class Parser {
     }
   }
 
-  NodePtr parse_unary() {
+  NodePtr parse_unary() { return parse_filtered(parse_signed()); }
+
+  // A sign binds tighter than a filter.
+  NodePtr parse_signed() {
     const Deeper deeper(*this);
-    if (take_operator("-")) return make(Kind::Negate, parse_unary());
-    if (take_operator("+")) return make(Kind::Plus, parse_unary());
-    return parse_filtered();
+    if (take_operator("-")) return make(Kind::Negate, parse_signed());
+    if (take_operator("+")) return make(Kind::Plus, parse_signed());
+    return parse_postfix(parse_primary());
   }
 
-  NodePtr parse_filtered() {
-    NodePtr value = parse_postfix(parse_primary());
+  NodePtr parse_filtered(NodePtr value) {
     while (true) {
       if (take_operator("|")) {
         NodePtr filter = make(Kind::Filter, std::move(value));
@@ -476,12 +478,12 @@ class Parser {
     fail("expected an expression" + found());
   }
 
-  // A tuple, which is a list here, or just an expression in brackets.
+  // A tuple, or just an expression in brackets.
   NodePtr parse_brackets() {
-    if (take_operator(")")) return make(Kind::List);
+    if (take_operator(")")) return make(Kind::Tuple);
     NodePtr first = parse_expression();
     if (take_operator(")")) return first;
-    NodePtr list = make(Kind::List, std::move(first));
+    NodePtr list = make(Kind::Tuple, std::move(first));
     while (!take_operator(")")) {
       expect_operator(",");
       if (take_operator(")")) break;

@@ -20,6 +20,7 @@ struct Node {
     Literal,    // value
     Name,       // text
     List,       // items
+    Tuple,      // items
     Dict,       // key, value, key, value, ...
     Attribute,  // of parts[0]: text
     Index,      // parts[0] [ parts[1] ]

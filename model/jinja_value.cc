@@ -157,6 +157,12 @@ Value Value::list(std::vector<Value> items) {
   return value;
 }
 
+Value Value::tuple(std::vector<Value> items) {
+  Value value = list(std::move(items));
+  std::get<std::shared_ptr<List>>(value.data_)->is_tuple = true;
+  return value;
+}
+
 Value Value::dict(std::vector<std::pair<std::string, Value>> items) {
   auto dict = std::make_shared<Dict>();
   int deepest = 0;
@@ -243,7 +249,8 @@ std::string Value::text() const {
   std::string out;
   if (list()) {
     for (const Value& item : list()->items) out += (out.empty() ? "" : ", ") + repr(item);
-    return '[' + out + ']';
+    if (!list()->is_tuple) return '[' + out + ']';
+    return '(' + out + (list()->items.size() == 1 ? ",)" : ")");
   }
   if (dict()) {
     for (const auto& [key, item] : dict()->items) {
@@ -283,7 +290,10 @@ bool operator==(const Value& a, const Value& b) {
   if (a.string() && b.string()) return *a.string() == *b.string();
   if (a.is_none() && b.is_none()) return true;
   if (a.is_undefined() && b.is_undefined()) return true;
-  if (a.list() && b.list()) return a.list() == b.list() || a.list()->items == b.list()->items;
+  if (a.list() && b.list()) {
+    if (a.list()->is_tuple != b.list()->is_tuple) return false;
+    return a.list() == b.list() || a.list()->items == b.list()->items;
+  }
   if (a.dict() && b.dict()) {
     if (a.dict() == b.dict()) return true;
     if (a.dict()->items.size() != b.dict()->items.size()) return false;

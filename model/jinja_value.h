@@ -34,6 +34,7 @@ struct Undefined {
 struct None {};
 struct List {
   std::vector<Value> items;
+  bool is_tuple = false;
   int depth = 1;
   size_t weight = 0;
 };
@@ -68,6 +69,7 @@ class Value {
   Value(Function f) : data_(std::move(f)) {}
   // Throw Error: too deep, too large, or a namespace within.
   static Value list(std::vector<Value> items);
+  static Value tuple(std::vector<Value> items);
   static Value dict(std::vector<std::pair<std::string, Value>> items);
   static Value make_namespace(std::vector<std::pair<std::string, Value>> items);
 

@@ -180,4 +180,24 @@ std::string spelled(const Tokenizer& tokenizer, const std::vector<TokenId>& toke
   return text;
 }
 
+Fed feed(const Tokenizer& tokenizer, std::string_view text,
+         const std::function<size_t()>& next_cut) {
+  Fed fed;
+  TextAt where = TextAt::Start;
+  std::string tail;
+  for (size_t at = 0; at < text.size();) {
+    const size_t take = std::min(next_cut(), text.size() - at);
+    tail += text.substr(at, take);
+    at += take;
+    const Tokenizer::Stable stable = tokenizer.encode_stable(tail, where);
+    fed.tokens.insert(fed.tokens.end(), stable.tokens.begin(), stable.tokens.end());
+    tail.erase(0, stable.bytes);
+    if (stable.bytes > 0) where = TextAt::Inside;
+    fed.longest_tail = std::max(fed.longest_tail, tail.size());
+  }
+  const std::vector<TokenId> rest = tokenizer.encode(tail, where);
+  fed.tokens.insert(fed.tokens.end(), rest.begin(), rest.end());
+  return fed;
+}
+
 }  // namespace ringtide::model

@@ -1,6 +1,7 @@
 // What the tests of text share: a small vocabulary, and texts that are hard to split.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -51,5 +52,13 @@ std::string nasty_text(std::mt19937_64& random, size_t parts);
 
 // What the tokens spell, special ones by their names.
 std::string spelled(const Tokenizer& tokenizer, const std::vector<TokenId>& tokens);
+
+// Tokens of a text that arrives in chunks of `next_cut` bytes, as a session has them.
+struct Fed {
+  std::vector<TokenId> tokens;
+  size_t longest_tail = 0;
+};
+Fed feed(const Tokenizer& tokenizer, std::string_view text,
+         const std::function<size_t()>& next_cut);
 
 }  // namespace ringtide::model
