@@ -102,9 +102,9 @@ constexpr std::string_view kPhi3 =
 
 const std::vector<ChatFamily>& chat_families() {
   static const std::vector<ChatFamily> families = {
-      {"chatml", kChatMl},   {"llama3", kLlama3},   {"llama2", kLlama2},
-      {"zephyr", kZephyr},   {"mistral", kMistral}, {"mistral-nemo", kMistralNemo},
-      {"gemma", kGemma},     {"phi3", kPhi3},
+      {"chatml", kChatMl}, {"llama3", kLlama3},   {"llama2", kLlama2},
+      {"zephyr", kZephyr}, {"mistral", kMistral}, {"mistral-nemo", kMistralNemo},
+      {"gemma", kGemma},   {"phi3", kPhi3},
   };
   return families;
 }

@@ -25,19 +25,18 @@ class Probe {
   std::optional<std::vector<std::string>> around(const Texts& texts, bool answer_follows) const {
     std::vector<jinja::Value> messages;
     for (const std::string_view text : texts) {
-      const char* role = text == kSystem              ? "system"
+      const char* role = text == kSystem               ? "system"
                          : text.starts_with("q7zUser") ? "user"
                                                        : "assistant";
       messages.push_back(jinja::Value::dict({{"role", role}, {"content", text}}));
     }
-    const std::string written =
-        chat_.render({{"messages", jinja::Value::list(std::move(messages))},
-                      {"add_generation_prompt", answer_follows},
-                      {"tools", jinja::None{}},
-                      {"documents", jinja::None{}},
-                      {"bos_token", tokenizer_.name(tokenizer_.bos())},
-                      {"eos_token", tokenizer_.name(tokenizer_.eos())}},
-                     now_);
+    const std::string written = chat_.render({{"messages", jinja::Value::list(std::move(messages))},
+                                              {"add_generation_prompt", answer_follows},
+                                              {"tools", jinja::None{}},
+                                              {"documents", jinja::None{}},
+                                              {"bos_token", tokenizer_.name(tokenizer_.bos())},
+                                              {"eos_token", tokenizer_.name(tokenizer_.eos())}},
+                                             now_);
     std::vector<std::string> parts;
     std::string_view rest = written;
     for (const std::string_view text : texts) {

@@ -19,7 +19,7 @@ struct ChatTurns {
   std::string begin;          // before the text of the first user, where there is no system prompt
   std::string before_system;  // and where there is one, before and after it
   std::string after_system;
-  std::string no_system;  // why there can be none; empty: there can
+  std::string no_system;       // why there can be none; empty: there can
   std::string default_system;  // the prompt that the template writes where none is given
   std::string answer;          // from a user's text to the answer
   std::string end;             // closes an answer

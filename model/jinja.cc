@@ -14,7 +14,7 @@ using Kind = Node::Kind;
 using Scope = std::vector<std::pair<std::string, Value>>;
 
 constexpr int64_t kBudget = 4'000'000;  // steps, bytes and items
-constexpr int kMaxDepth = 500;           // of calls of the interpreter by itself
+constexpr int kMaxDepth = 500;          // of calls of the interpreter by itself
 
 enum class Flow { Next, Break, Continue };
 
@@ -160,9 +160,12 @@ class Interpreter {
 
   static Value loop_variable(const std::vector<Value>& items, size_t at) {
     const auto index = static_cast<int64_t>(at), count = static_cast<int64_t>(items.size());
-    Scope fields = {{"index", index + 1},         {"index0", index},
-                    {"revindex", count - index},  {"revindex0", count - index - 1},
-                    {"first", at == 0},           {"last", at + 1 == items.size()},
+    Scope fields = {{"index", index + 1},
+                    {"index0", index},
+                    {"revindex", count - index},
+                    {"revindex0", count - index - 1},
+                    {"first", at == 0},
+                    {"last", at + 1 == items.size()},
                     {"length", count}};
     const auto neighbour = [&](const char* name, size_t place) {
       if (place >= items.size()) return;
@@ -383,7 +386,8 @@ class Interpreter {
     if (value.as<double>()) return negate ? -value.number() : value.number();
     const auto number = static_cast<int64_t>(value.number());
     if (const int64_t* exact = value.as<int64_t>()) {
-      if (negate && *exact == std::numeric_limits<int64_t>::min()) throw Error("a number too large");
+      if (negate && *exact == std::numeric_limits<int64_t>::min())
+        throw Error("a number too large");
       return negate ? -*exact : *exact;
     }
     return negate ? -number : number;

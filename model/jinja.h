@@ -2,8 +2,8 @@
 // it up (blank lines of blocks trimmed, loop controls, raise_exception, strftime_now, values that
 // cannot be changed). What is not supported is an error that names it, never other text.
 //
-// A template is not trusted: its steps, the bytes it makes and the depth of its nesting are limited,
-// and it sees nothing but the variables it is given.
+// A template is not trusted: its steps, the bytes it makes and the depth of its nesting are
+// limited, and it sees nothing but the variables it is given.
 //
 // Sources: https://jinja.palletsprojects.com/en/3.1.x/templates/ and
 // https://huggingface.co/docs/transformers/chat_templating

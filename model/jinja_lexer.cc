@@ -99,9 +99,9 @@ class Lexer {
       } else if (source_[open + 1] != '{' && sign != '+') {
         // Only where nothing but blanks stands before the tag on its line.
         const size_t last = text.find_last_not_of(" \t");
-        const bool alone = last != std::string_view::npos ? text[last] == '\n'
-                                                          : text.data() == source_.data() ||
-                                                                text.data()[-1] == '\n';
+        const bool alone = last != std::string_view::npos
+                               ? text[last] == '\n'
+                               : text.data() == source_.data() || text.data()[-1] == '\n';
         if (alone) text = text.substr(0, last + 1);
       }
     }
@@ -170,7 +170,8 @@ class Lexer {
       const char c = rest[0];
       if (is_letter(c)) {
         size_t length = 1;
-        while (length < rest.size() && (is_letter(rest[length]) || is_digit(rest[length]))) ++length;
+        while (length < rest.size() && (is_letter(rest[length]) || is_digit(rest[length])))
+          ++length;
         add(Token::Kind::Name, std::string(rest.substr(0, length)));
         at_ += length;
       } else if (is_digit(c)) {
@@ -191,7 +192,8 @@ class Lexer {
       while (length < rest.size() && is_digit(rest[length])) ++length;
     };
     digits();
-    const bool point = length + 1 < rest.size() && rest[length] == '.' && is_digit(rest[length + 1]);
+    const bool point =
+        length + 1 < rest.size() && rest[length] == '.' && is_digit(rest[length + 1]);
     if (point) {
       ++length;
       digits();
@@ -234,8 +236,13 @@ class Lexer {
       return;
     }
     if (escape == '\n') return;
-    static constexpr std::array<std::pair<char, char>, 7> kKnown = {
-        {{'n', '\n'}, {'t', '\t'}, {'r', '\r'}, {'b', '\b'}, {'f', '\f'}, {'v', '\v'}, {'0', '\0'}}};
+    static constexpr std::array<std::pair<char, char>, 7> kKnown = {{{'n', '\n'},
+                                                                     {'t', '\t'},
+                                                                     {'r', '\r'},
+                                                                     {'b', '\b'},
+                                                                     {'f', '\f'},
+                                                                     {'v', '\v'},
+                                                                     {'0', '\0'}}};
     for (const auto& [name, meaning] : kKnown) {
       if (name == escape) {
         text += meaning;

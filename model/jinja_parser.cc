@@ -349,8 +349,8 @@ class Parser {
   }
 
   static bool takes_argument(std::string_view test) {
-    for (const std::string_view one : {"equalto", "eq", "ne", "in", "divisibleby", "sameas", "lt",
-                                       "gt", "le", "ge"}) {
+    for (const std::string_view one :
+         {"equalto", "eq", "ne", "in", "divisibleby", "sameas", "lt", "gt", "le", "ge"}) {
       if (test == one) return true;
     }
     return false;

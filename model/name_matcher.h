@@ -19,9 +19,9 @@ class NameMatcher {
   explicit NameMatcher(std::vector<std::pair<std::string, TokenId>> names);
 
   struct Match {
-    TokenId id = -1;     // -1: none
-    size_t length = 0;   // bytes
-    bool open = false;   // the text ends within a longer name
+    TokenId id = -1;    // -1: none
+    size_t length = 0;  // bytes
+    bool open = false;  // the text ends within a longer name
   };
   Match match(std::string_view text) const {
     return text.empty() || !first_[static_cast<unsigned char>(text[0])] ? Match() : search(text);

@@ -24,8 +24,8 @@ uint32_t packed(std::string_view character) {
 }
 
 size_t joined_place(TokenId left, TokenId right) {
-  const uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 |
-                        static_cast<uint32_t>(right);
+  const uint64_t pair =
+      static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> (64 - kJoinedBits));
 }
 
@@ -136,9 +136,8 @@ void SentencePieceTokenizer::read_scores(const TokenizerTables& tables) {
   for (const std::string& character : spelled_) {
     symbols.emplace(character, symbol_of(character));
   }
-  std::stable_sort(best.begin(), best.end(), [&](TokenId a, TokenId b) {
-    return tables.scores[a] > tables.scores[b];
-  });
+  std::stable_sort(best.begin(), best.end(),
+                   [&](TokenId a, TokenId b) { return tables.scores[a] > tables.scores[b]; });
   std::vector<std::pair<int32_t, Merge>> merges;
   int32_t rank = 0;
   for (size_t i = 0; i < best.size(); ++i) {
@@ -237,10 +236,9 @@ size_t SentencePieceTokenizer::encode(std::string_view text, bool more,
   symbols.clear();
   const auto end_segment = [&](size_t end) {
     if (end == start) return;
-    workspace.cache.append(text.substr(start, end - start), out,
-                           [&](std::string_view) -> const std::vector<TokenId>& {
-                             return merge_segment(workspace);
-                           });
+    workspace.cache.append(
+        text.substr(start, end - start), out,
+        [&](std::string_view) -> const std::vector<TokenId>& { return merge_segment(workspace); });
     symbols.clear();
     start = end;
   };

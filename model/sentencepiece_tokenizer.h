@@ -29,8 +29,8 @@ namespace ringtide::model {
 
 class SentencePieceTokenizer final : public VocabularyTokenizer {
  public:
-  static constexpr size_t kMaxSegment = 3072;   // bytes
-  static constexpr size_t kMaxMatched = 1024;   // bytes of a user defined token
+  static constexpr size_t kMaxSegment = 3072;  // bytes
+  static constexpr size_t kMaxMatched = 1024;  // bytes of a user defined token
 
   explicit SentencePieceTokenizer(const TokenizerTables& tables);
   ~SentencePieceTokenizer() override;

@@ -102,9 +102,9 @@ class Reader {
   }
 
  private:
-  static constexpr const char* kKeys[] = {
-      "version",       "truncation",     "padding", "added_tokens", "normalizer",
-      "pre_tokenizer", "post_processor", "decoder", "model"};
+  static constexpr const char* kKeys[] = {"version",        "truncation", "padding",
+                                          "added_tokens",   "normalizer", "pre_tokenizer",
+                                          "post_processor", "decoder",    "model"};
 
   static Json parse(std::string_view text, const char* name) {
     try {
@@ -156,7 +156,8 @@ class Reader {
   // The id of a token is below the number of entries in the file, so what is allocated is justified
   // by its size.
   void put(const std::string& token, const Json& id, TokenKind kind) {
-    const size_t most = part(part(root_, "model"), "vocab").size() + part(root_, "added_tokens").size();
+    const size_t most =
+        part(part(root_, "model"), "vocab").size() + part(root_, "added_tokens").size();
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= most) {
       throw ModelError("tokenizer.json: token " + shown(0, token).substr(2) + " has the id " +
                        id.dump() + "; ids are below the number of tokens");
@@ -188,9 +189,9 @@ class Reader {
       // Runs of spaces that Gemma's file lists here are found by merging, too.
       const bool spaces = content.find(kSpaceMark) != std::string::npos;
       put(content, part(token, "id"),
-          special                                      ? TokenKind::Control
+          special                              ? TokenKind::Control
           : spaces && tables_.model == "llama" ? TokenKind::Normal
-                                                       : TokenKind::UserDefined);
+                                               : TokenKind::UserDefined);
     }
     const auto gap = std::find(tables_.kinds.begin(), tables_.kinds.end(), 0);
     if (gap != tables_.kinds.end()) {

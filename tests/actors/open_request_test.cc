@@ -67,7 +67,8 @@ TEST(OpenRequestTest, ANewSessionRecordsWhatWasChosen) {
   EXPECT_EQ(opened.model, "f");
   request.system = "be brief";
   EXPECT_EQ(compose_opened(facts, request).system, "be brief");
-  facts.chat_template += "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}";
+  facts.chat_template +=
+      "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}";
   EXPECT_THROW(compose_opened(facts, request), model::ModelError) << "a system prompt";
   request.template_family = "raw";
   EXPECT_EQ(compose_opened(facts, request).template_family, "raw");

@@ -216,7 +216,8 @@ TEST_F(ChatTemplateErrors, NameTheChoices) {
   EXPECT_THAT(error("auto", "### Instruction: {{ x }}"), HasSubstr(kChoices));
   EXPECT_THAT(error("auto", "{{ messages[0].content | rot13 }}"),
               AllOf(HasSubstr("rot13"), HasSubstr(kChoices)));
-  EXPECT_THAT(error("model", ""), AllOf(HasSubstr("no tokenizer.chat_template"), HasSubstr(kChoices)));
+  EXPECT_THAT(error("model", ""),
+              AllOf(HasSubstr("no tokenizer.chat_template"), HasSubstr(kChoices)));
   EXPECT_THAT(error("alpaca", ""), AllOf(HasSubstr("alpaca"), HasSubstr(kChoices)));
   EXPECT_THAT(error("zephyr", ""), HasSubstr("tokenizer.ggml.eos_token_id"));
 }
@@ -224,7 +225,8 @@ TEST_F(ChatTemplateErrors, NameTheChoices) {
 TEST_F(ChatTemplateErrors, ATemplateMustNotChangeWhatIsWritten) {
   const std::string each = "{% for m in messages %}[{{ m.content }}]{% endfor %}";
   EXPECT_EQ(error("auto", each), "no error");
-  EXPECT_THAT(error("auto", "{{ messages | length }}" + each), HasSubstr("depends on what follows"));
+  EXPECT_THAT(error("auto", "{{ messages | length }}" + each),
+              HasSubstr("depends on what follows"));
   EXPECT_THAT(error("auto", "{{ messages[-1].content }}"), HasSubstr("does not write each text"));
   EXPECT_THAT(error("auto", each + each), HasSubstr("does not write each text"));
 }
@@ -235,18 +237,19 @@ TEST_F(ChatTemplateErrors, ASystemPromptNeedsAPlace) {
   const std::string none =
       "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}";
   EXPECT_EQ(error("auto", none + each), "no error");
-  EXPECT_THAT(error("auto", none + each, "x"),
-              AllOf(HasSubstr("takes no system prompt (it says: no system here)"),
-                    HasSubstr(kChoices)));
+  EXPECT_THAT(
+      error("auto", none + each, "x"),
+      AllOf(HasSubstr("takes no system prompt (it says: no system here)"), HasSubstr(kChoices)));
   EXPECT_THAT(error("auto",
                     "{% for m in messages if m.role != 'system' %}"
                     "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}"
                     "{% endif %}[{{ m.content }}]{% endfor %}",
                     "x"),
               HasSubstr("does not leave it where it is"));
-  EXPECT_THAT(error("auto", "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}",
-                    "x"),
-              HasSubstr("does not write it before the first text"));
+  EXPECT_THAT(
+      error("auto", "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}",
+            "x"),
+      HasSubstr("does not write it before the first text"));
 }
 
 }  // namespace

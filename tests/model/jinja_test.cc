@@ -69,31 +69,34 @@ TEST(Jinja, ErrorsTellLineAndName) {
 TEST(Jinja, NothingRunsForever) {
   const char* doubling = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}";
   const std::string sources[] = {
-           std::string("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"),
-           std::string("{{ range(999999999) }}"),
-           std::string("{{ 'abcdefgh' * 999999999 }}"),
-           doubling + std::string("{% set ns.x = ns.x + ns.x %}{% endfor %}"),
-           doubling + std::string("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}"),
-           doubling + std::string("{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x | tojson }}"),
-           doubling + std::string("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == [ns.x] }}"),
-           std::string("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
-           std::string("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}"),
-           std::string("{% set ns = namespace() %}{% set ns.x = ns %}"),
-           std::string("{% set ns = namespace() %}{% set ns.x = [ns] %}"),
-           std::string("{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = [ns.x] %}{% endfor %}"),
-           "{{ " + std::string(100000, '(') + " }}",
-           "{{ " + std::string(100000, '-') + "n }}",
-           "{{ n" + std::string(100000, '|') + " }}",
-           [] {
-             std::string sum = "{{ 1";
-             for (int i = 0; i < 100000; ++i) sum += " + 1";
-             return sum + " }}";
-           }(),
-           [] {
-             std::string nested;
-             for (int i = 0; i < 100000; ++i) nested += "{% if n %}";
-             return nested;
-           }(),
+      std::string(
+          "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"),
+      std::string("{{ range(999999999) }}"),
+      std::string("{{ 'abcdefgh' * 999999999 }}"),
+      doubling + std::string("{% set ns.x = ns.x + ns.x %}{% endfor %}"),
+      doubling + std::string("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}"),
+      doubling +
+          std::string("{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x | tojson }}"),
+      doubling + std::string("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == [ns.x] }}"),
+      std::string("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+      std::string("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}"),
+      std::string("{% set ns = namespace() %}{% set ns.x = ns %}"),
+      std::string("{% set ns = namespace() %}{% set ns.x = [ns] %}"),
+      std::string("{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = [ns.x] "
+                  "%}{% endfor %}"),
+      "{{ " + std::string(100000, '(') + " }}",
+      "{{ " + std::string(100000, '-') + "n }}",
+      "{{ n" + std::string(100000, '|') + " }}",
+      [] {
+        std::string sum = "{{ 1";
+        for (int i = 0; i < 100000; ++i) sum += " + 1";
+        return sum + " }}";
+      }(),
+      [] {
+        std::string nested;
+        for (int i = 0; i < 100000; ++i) nested += "{% if n %}";
+        return nested;
+      }(),
   };
   for (const std::string& source : sources) {
     EXPECT_THAT(error_of(source), Not(HasSubstr("written"))) << source.substr(0, 80);

@@ -99,16 +99,20 @@ TEST_F(ReferenceTokens, SentencePieceFromScores) {
 
 TEST_F(ReferenceTokens, SentencePieceFromMerges) {
   const std::string json = fixture("space_bpe.json");
-  EXPECT_GT(compare(7, *read_tokenizer_files({.tokenizer = json, .tokenizer_config = "", .ends = {}})
-                            .tokenizer),
-            2500);
+  EXPECT_GT(
+      compare(
+          7,
+          *read_tokenizer_files({.tokenizer = json, .tokenizer_config = "", .ends = {}}).tokenizer),
+      2500);
 }
 
 TEST_F(ReferenceTokens, ByteLevelFromJson) {
   const std::string json = fixture("byte_bpe.json");
-  EXPECT_EQ(compare(8, *read_tokenizer_files({.tokenizer = json, .tokenizer_config = "", .ends = {}})
-                            .tokenizer),
-            3000);
+  EXPECT_EQ(
+      compare(
+          8,
+          *read_tokenizer_files({.tokenizer = json, .tokenizer_config = "", .ends = {}}).tokenizer),
+      3000);
 }
 
 }  // namespace

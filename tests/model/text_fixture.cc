@@ -42,9 +42,10 @@ std::shared_ptr<const Tokenizer> SmallVocabulary::make(std::string_view pre) {
 }
 
 std::vector<std::string> SpaceVocabulary::default_pieces() {
-  return {"▁t",  "he",   "▁the", "in",   "▁▁",  "▁▁▁▁", "er",   "▁a",   "nd",    "▁and", "aa",
-          "aaaa", "aaa", "ll",   "'s",   "漢字", "e\u0301", "é",    "▁th",  "the",   "...",  "!?",
-          "<|",   "|>",  "im",   "_e",   "한국", "🙂",      "▁🙂", "नम", "▁\u3000", "\u200d👩"};
+  return {"▁t",      "he",   "▁the", "in",   "▁▁",      "▁▁▁▁", "er",      "▁a",
+          "nd",      "▁and", "aa",   "aaaa", "aaa",     "ll",   "'s",      "漢字",
+          "e\u0301", "é",    "▁th",  "the",  "...",     "!?",   "<|",      "|>",
+          "im",      "_e",   "한국", "🙂", "▁🙂", "नम",   "▁\u3000", "\u200d👩"};
 }
 
 SpaceVocabulary::SpaceVocabulary(std::vector<std::string> pieces,

@@ -37,12 +37,12 @@ std::string error_of(const Json& tokenizer, const Json& config = Json::object())
 
 TEST(TokenizerJson, SaysWhatTheFilesSay) {
   const Json json = fixture("byte_bpe.json");
-  const auto text = read_tokenizer_files(
-      {.tokenizer = json.dump(),
-       .tokenizer_config = R"({"bos_token": {"content": "<|begin_of_text|>"},
+  const auto text =
+      read_tokenizer_files({.tokenizer = json.dump(),
+                            .tokenizer_config = R"({"bos_token": {"content": "<|begin_of_text|>"},
                                "eos_token": "<|end_of_text|>", "add_bos_token": true,
                                "chat_template": [{"name": "default", "template": "x"}]})",
-       .ends = {7}});
+                            .ends = {7}});
   EXPECT_EQ(text.tokenizer->size(), 702);
   EXPECT_EQ(text.tokenizer->bos(), 700);
   EXPECT_EQ(text.tokenizer->eos(), 701);
@@ -56,13 +56,13 @@ TEST(TokenizerJson, SaysWhatTheFilesSay) {
 
 TEST(TokenizerJson, ThePostProcessorTellsAboutBos) {
   Json json = fixture("byte_bpe.json");
-  json["post_processor"] = {
-      {"type", "Sequence"},
-      {"processors",
-       {{{"type", "ByteLevel"}},
-        {{"type", "TemplateProcessing"},
-         {"single", {{{"SpecialToken", {{"id", "<|begin_of_text|>"}, {"type_id", 0}}}},
-                     {{"Sequence", {{"id", "A"}}}}}}}}}};
+  json["post_processor"] = {{"type", "Sequence"},
+                            {"processors",
+                             {{{"type", "ByteLevel"}},
+                              {{"type", "TemplateProcessing"},
+                               {"single",
+                                {{{"SpecialToken", {{"id", "<|begin_of_text|>"}, {"type_id", 0}}}},
+                                 {{"Sequence", {{"id", "A"}}}}}}}}}};
   EXPECT_TRUE(read(json).tokenizer->adds_bos());
   EXPECT_EQ(read(json).tokenizer->bos(), 700);
   EXPECT_FALSE(read(json, {{"add_bos_token", false}}).tokenizer->adds_bos());
@@ -133,17 +133,32 @@ TEST(TokenizerJson, RefusesByName) {
          j["added_tokens"].push_back(j["added_tokens"][0]);
        },
        "no token has the id"},
-      {[](auto& j) { j["model"]["merges"].push_back({"a", "b c"}); }, "without spaces"},
+      {[](auto& j) {
+         j["model"]["merges"].push_back({"a", "b c"});
+       },
+       "without spaces"},
       {[](auto& j) { j["model"]["merges"].push_back("a"); }, "is not two tokens"},
-      {[](auto& j) { j["normalizer"] = {{"type", "Lowercase"}}; }, "\"Lowercase\""},
-      {[](auto& j) { j["pre_tokenizer"] = {{"type", "Whitespace"}}; }, "\"Whitespace\""},
+      {[](auto& j) {
+         j["normalizer"] = {{"type", "Lowercase"}};
+       },
+       "\"Lowercase\""},
+      {[](auto& j) {
+         j["pre_tokenizer"] = {{"type", "Whitespace"}};
+       },
+       "\"Whitespace\""},
       {[](auto& j) { j["pre_tokenizer"] = nullptr; }, "BPE without ByteLevel"},
       {[](auto& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "x+"; },
        "no pre-tokenizer splits by the expression x+"},
       {[](auto& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Removed"; },
        "behavior = \"Removed\""},
-      {[](auto& j) { j["decoder"] = {{"type", "WordPiece"}}; }, "\"WordPiece\""},
-      {[](auto& j) { j["post_processor"] = {{"type", "BertProcessing"}}; }, "\"BertProcessing\""},
+      {[](auto& j) {
+         j["decoder"] = {{"type", "WordPiece"}};
+       },
+       "\"WordPiece\""},
+      {[](auto& j) {
+         j["post_processor"] = {{"type", "BertProcessing"}};
+       },
+       "\"BertProcessing\""},
       {[](auto& j) { j["added_tokens"][0]["rstrip"] = true; }, "rstrip = true"},
       {[](auto& j) { j["added_tokens"] = 3; }, "added_tokens is no array"},
   };

@@ -106,8 +106,7 @@ TEST_P(EveryPreTokenizer, LongPiecesAreCutTheSameWayHoweverFed) {
       const Tokens whole = tokenizer->encode(text);
       ASSERT_EQ(spelled(*tokenizer, whole), text);
       ASSERT_EQ(fed(*tokenizer, text, [&] { return 1 + random() % 700; }), whole) << unit << bytes;
-      ASSERT_EQ(fed(*tokenizer, text, [&] { return 4095 + random() % 3; }), whole)
-          << unit << bytes;
+      ASSERT_EQ(fed(*tokenizer, text, [&] { return 4095 + random() % 3; }), whole) << unit << bytes;
     }
   }
 }

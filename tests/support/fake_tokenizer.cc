@@ -34,8 +34,7 @@ std::vector<model::TokenId> FakeTokenizer::encode(std::string_view text, model::
   return tokens;
 }
 
-model::Tokenizer::Stable FakeTokenizer::encode_stable(std::string_view text,
-                                                     model::TextAt) const {
+model::Tokenizer::Stable FakeTokenizer::encode_stable(std::string_view text, model::TextAt) const {
   // Of a run of spaces any may begin the next word: only what is before the run is sure.
   size_t sure = text.rfind(' ');
   while (sure != std::string_view::npos && sure > 0 && text[sure - 1] == ' ') --sure;
