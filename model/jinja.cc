@@ -345,6 +345,11 @@ class Interpreter {
       throw Error("macro " + macro.text + " takes " + std::to_string(macro.words.size()) +
                   " arguments");
     }
+    for (const auto& [name, value] : given.named) {
+      if (std::find(macro.words.begin(), macro.words.end(), name) == macro.words.end()) {
+        throw Error("macro " + macro.text + " does not take " + name);
+      }
+    }
     Scope scope;
     for (size_t i = 0; i < macro.words.size(); ++i) {
       const Value* value = given.get(i, macro.words[i]);
@@ -451,12 +456,15 @@ class Interpreter {
 
   static Value real_number(const std::string& op, const Value& left, const Value& right) {
     const double a = left.number(), b = right.number();
-    if (op == "+") return a + b;
-    if (op == "-") return a - b;
-    if (op == "*") return a * b;
-    if (b == 0) throw Error("a division by zero");
-    if (op == "/") return a / b;
-    return op == "//" ? std::floor(a / b) : a - std::floor(a / b) * b;
+    if (b == 0 && (op == "/" || op == "//" || op == "%")) throw Error("a division by zero");
+    const double result = op == "+"    ? a + b
+                          : op == "-"  ? a - b
+                          : op == "*"  ? a * b
+                          : op == "/"  ? a / b
+                          : op == "//" ? std::floor(a / b)
+                                       : a - std::floor(a / b) * b;
+    if (!std::isfinite(result)) throw Error("a number too large");
+    return result;
   }
 
   std::vector<Scope> scopes_;  // the innermost last

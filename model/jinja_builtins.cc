@@ -253,6 +253,7 @@ std::optional<double> number_in(const std::string& text) {
   char* end = nullptr;
   const double number = std::strtod(trimmed.c_str(), &end);
   if (trimmed.empty() || end != trimmed.c_str() + trimmed.size()) return std::nullopt;
+  if (!std::isfinite(number)) return std::nullopt;
   return number;
 }
 
@@ -371,6 +372,15 @@ const Value* Arguments::get(size_t position, std::string_view name) const {
   return nullptr;
 }
 
+void Arguments::expect_names(std::string_view callee,
+                             std::initializer_list<std::string_view> names) const {
+  for (const auto& [key, value] : named) {
+    if (std::find(names.begin(), names.end(), key) == names.end()) {
+      throw Error(std::string(callee) + " does not take " + key + " here");
+    }
+  }
+}
+
 std::vector<Value> items_of(const Value& value, Meter& meter) {
   std::vector<Value> items;
   if (const List* list = value.list()) {
@@ -430,6 +440,9 @@ Value item_of(const Value& object, const Value& key) {
 Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments,
                    Meter& meter) {
   meter.charge(value.weight());
+  arguments.expect_names(
+      name, {"attribute", "boolean", "blank", "case_sensitive", "chars", "count", "d", "default",
+             "default_value", "first", "indent", "reverse", "width"});
   if (name == "trim") {
     const Value* set = arguments.get(0, "chars");
     return stripped(value.text(), set ? string_of(*set, name) : std::string(kBlanks), true, true);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,8 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
   // By position or name; null: not given.
   const Value* get(size_t position, std::string_view name) const;
+  // Throws Error: one was given by another name.
+  void expect_names(std::string_view callee, std::initializer_list<std::string_view> names) const;
 };
 
 // All throw Error: there is none of that name, or it does not take what it is given.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <initializer_list>
 #include <utility>
@@ -11,6 +12,9 @@ namespace ringtide::model::jinja {
 namespace {
 
 using Kind = Node::Kind;
+
+// What a tree takes is some hundred times its source.
+constexpr size_t kMaxSource = 256 << 10;
 
 // Trees are walked recursively.
 constexpr int kMaxDepth = 200;
@@ -436,8 +440,11 @@ class Parser {
         }
         return literal(number);
       }
-      case Token::Kind::Float:
-        return literal(std::strtod(take().text.c_str(), nullptr));
+      case Token::Kind::Float: {
+        const double number = std::strtod(take().text.c_str(), nullptr);
+        if (!std::isfinite(number)) fail("a number too large");
+        return literal(number);
+      }
       case Token::Kind::Name: {
         const std::string name = take().text;
         if (name == "true" || name == "True") return literal(true);
@@ -500,6 +507,9 @@ class Parser {
 
 }  // namespace
 
-NodePtr parse(std::string_view source) { return Parser(source).run(); }
+NodePtr parse(std::string_view source) {
+  if (source.size() > kMaxSource) throw Error("it has more than 256 KiB");
+  return Parser(source).run();
+}
 
 }  // namespace ringtide::model::jinja

@@ -31,8 +31,6 @@ std::string quoted(std::string_view text) {
 
 // The shortest decimal that reads back as the same number, with a point, as Python writes it.
 std::string float_text(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   char text[40];
   for (int digits = 1; digits <= 17; ++digits) {
     std::snprintf(text, sizeof(text), "%.*g", digits, value);

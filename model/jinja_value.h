@@ -62,7 +62,7 @@ class Value {
   Value(bool b) : data_(b) {}
   Value(int i) : data_(static_cast<int64_t>(i)) {}
   Value(int64_t i) : data_(i) {}
-  Value(double d) : data_(d) {}
+  Value(double d) : data_(d) {}  // REQUIRES: finite
   Value(std::string s) : data_(std::move(s)) {}
   Value(const char* s) : data_(std::string(s)) {}
   Value(std::string_view s) : data_(std::string(s)) {}

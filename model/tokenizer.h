@@ -71,13 +71,15 @@ class Tokenizer {
 // comes out whole, when its last byte is there.
 class Detokenizer {
  public:
-  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer);
+  // At a Start, the space that the tokenizer puts before a text is not shown.
+  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, TextAt at = TextAt::Inside);
   std::string push(TokenId token);
   // What is held, when no token follows; incomplete characters become U+FFFD.
   std::string finish();
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
+  bool space_prefix_;  // to come
   std::string held_;
 };
 

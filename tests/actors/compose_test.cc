@@ -100,6 +100,36 @@ TEST_F(ComposeTest, TokensDoNotDependOnHowTextIsCut) {
   }
 }
 
+// A tokenizer that puts a space before texts does so once a turn, however the text arrives.
+class SpacedTokenizer : public FakeTokenizer {
+ public:
+  std::vector<TokenId> encode(std::string_view text, model::TextAt at) const override {
+    const bool space = at == model::TextAt::Start && !text.empty();
+    return FakeTokenizer::encode((space ? " " : "") + std::string(text), at);
+  }
+  Stable encode_stable(std::string_view text, model::TextAt at) const override {
+    Stable stable = FakeTokenizer::encode_stable(text, at);
+    if (stable.bytes > 0) stable.tokens = encode(text.substr(0, stable.bytes), at);
+    return stable;
+  }
+  bool space_prefix() const override { return true; }
+};
+
+TEST_F(ComposeTest, ATextStartsOnce) {
+  const SpacedTokenizer spaced;
+  const auto text = [&](const std::string& t) { return FakeTokenizer().encode(t); };
+  const Writing w{spaced, nullptr, ""};
+  EXPECT_EQ(append(w, "ab"), std::vector<int32_t>{kBos});
+  EXPECT_EQ(append(w, "c de"), text(" abc"));
+  EXPECT_EQ(append(w, "f g"), text(" def"));
+  EXPECT_EQ(begin(w), text(" g"));
+  generated({10});
+  EXPECT_EQ(append(w, "h i"), text("h")) << "what was generated goes on";
+  state = {};
+  EXPECT_EQ(append(w, "ab"), std::vector<int32_t>{kBos});
+  EXPECT_EQ(begin(w), text(" ab"));
+}
+
 TEST_F(ComposeTest, SaysWhyGenerationCannotBegin) {
   EXPECT_NE(cannot_begin(raw, state), "");
   EXPECT_NE(cannot_begin(chatting, state), "");

@@ -63,6 +63,9 @@ TEST(Jinja, ErrorsTellLineAndName) {
   EXPECT_THAT(error_of("\n\n{% if n %}"), AllOf(HasSubstr("line 3"), HasSubstr("endif")));
   EXPECT_THAT(error_of("{{ 'abc }}"), HasSubstr("a string does not end"));
   EXPECT_THAT(error_of("{{ n $ 1 }}"), HasSubstr("$"));
+  EXPECT_THAT(error_of("{{ n | tojson(separators=1) }}"), HasSubstr("separators"));
+  EXPECT_THAT(error_of("{% macro f(a) %}{% endmacro %}{{ f(b=1) }}"), HasSubstr("does not take b"));
+  EXPECT_THAT(error_of(std::string(300000, ' ')), HasSubstr("256 KiB"));
   EXPECT_THAT(error_of("{{ 99999999999999999999 }}"), HasSubstr("too large"));
 }
 
