@@ -6,22 +6,29 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 
-#include "model/tokenizer_json.h"
+#include "model/hf_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using ringtide::model::JsonObject;
   using ringtide::model::Tokenizer;
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t end = std::min(input.find('\0'), size);
   std::shared_ptr<const Tokenizer> tokenizer;
   try {
-    tokenizer = ringtide::model::read_tokenizer_files(
-                    {.tokenizer = input.substr(0, end),
-                     .tokenizer_config = input.substr(std::min(end + 1, size)),
-                     .ends = {}})
-                    .tokenizer;
+    const auto json = ringtide::model::parse_json(input.substr(0, end), "tokenizer.json");
+    std::optional<nlohmann::json> config;
+    std::optional<JsonObject> object;
+    if (end < size) {
+      config = ringtide::model::parse_json(input.substr(end + 1), "tokenizer_config.json");
+      object.emplace(*config, "tokenizer_config.json");
+    }
+    const auto read =
+        ringtide::model::read_hf_tokenizer(JsonObject(json, "tokenizer.json"), object, {}, 300);
+    tokenizer = ringtide::model::make_tokenizer(read.tables);
   } catch (const ringtide::model::ModelError&) {
     return 0;
   }
