@@ -17,8 +17,8 @@ size_t begins_at_end(const std::string& text, const std::string& stop) {
 }  // namespace
 
 AnswerText::AnswerText(std::shared_ptr<const model::Tokenizer> tokenizer,
-                       std::vector<std::string> stops)
-    : detokenizer_(std::move(tokenizer)), stops_(std::move(stops)) {}
+                       std::vector<std::string> stops, model::TextAt at)
+    : detokenizer_(std::move(tokenizer), at), stops_(std::move(stops)) {}
 
 std::string AnswerText::push(model::TokenId token) {
   if (stopped_) return "";

@@ -15,7 +15,9 @@ namespace ringtide::actors {
 
 class AnswerText {
  public:
-  AnswerText(std::shared_ptr<const model::Tokenizer> tokenizer, std::vector<std::string> stops);
+  // `at`: where the answer stands, as Detokenizer takes it.
+  AnswerText(std::shared_ptr<const model::Tokenizer> tokenizer, std::vector<std::string> stops,
+             model::TextAt at = model::TextAt::Inside);
 
   // Text that became sure. After a stop text: nothing, ever.
   std::string push(model::TokenId token);

@@ -14,16 +14,12 @@ void add(std::vector<int32_t>& to, const std::vector<model::TokenId>& tokens) {
   to.insert(to.end(), tokens.begin(), tokens.end());
 }
 
-void add_beginning(const Writing& w, std::vector<int32_t>& to) {
-  if (!w.chat) {
-    if (w.tokenizer.adds_bos()) to.push_back(w.tokenizer.bos());
-    return;
-  }
-  add(to, w.chat->begin());
-  if (w.system.empty()) return;
-  add(to, w.chat->open(model::Role::System));
-  add(to, w.tokenizer.encode(w.system));
-  add(to, w.chat->close(model::Role::System));
+// Where the text stands that the next tokens are of. A template says it for each of its leads, of
+// which the first depends on the system prompt.
+model::TextAt text_at(const Writing& w, const TurnState& state) {
+  if (state.inside_text) return model::TextAt::Inside;
+  if (!w.chat) return state.answered ? model::TextAt::Inside : model::TextAt::Start;
+  return state.answered ? w.chat->next_user().text : w.chat->begin(w.system).text;
 }
 
 // How many of the first tokens of `end` are the last of `written`.
@@ -38,14 +34,14 @@ size_t overlap(const std::vector<int32_t>& written, const std::vector<model::Tok
 
 storage::Appended compose_append(const Writing& w, const TurnState& state, std::string text) {
   storage::Appended record;
-  if (!state.begun) add_beginning(w, record.tokens);
   if (w.chat && !state.user_turn) {
-    const bool after_system = !state.begun && !w.system.empty();
-    add(record.tokens, after_system ? w.chat->open_after_system(model::Role::User)
-                                    : w.chat->open(model::Role::User));
+    add(record.tokens, state.begun ? w.chat->next_user().tokens : w.chat->begin(w.system).tokens);
     record.opens_turn = 1;
+  } else if (!w.chat && !state.begun && w.tokenizer.adds_bos()) {
+    record.tokens.push_back(w.tokenizer.bos());
   }
-  const model::Tokenizer::Stable stable = w.tokenizer.encode_stable(state.tail + text);
+  const model::Tokenizer::Stable stable =
+      w.tokenizer.encode_stable(state.tail + text, text_at(w, state));
   add(record.tokens, stable.tokens);
   record.consumed = stable.bytes;
   record.text = std::move(text);
@@ -55,11 +51,8 @@ storage::Appended compose_append(const Writing& w, const TurnState& state, std::
 storage::Began compose_began(const Writing& w, const TurnState& state,
                              const protocol::GenerateParams& params) {
   storage::Began record;
-  record.tokens = w.tokenizer.encode(state.tail);
-  if (w.chat) {
-    add(record.tokens, w.chat->close(model::Role::User));
-    add(record.tokens, w.chat->open(model::Role::Assistant));
-  }
+  record.tokens = w.tokenizer.encode(state.tail, text_at(w, state));
+  if (w.chat) add(record.tokens, w.chat->answer());
   record.temperature = params.temperature;
   record.top_p = params.top_p;
   record.min_p = params.min_p;
@@ -77,7 +70,7 @@ storage::Ended compose_ended(const Writing& w, const TurnState& state,
   storage::Ended record;
   record.reason = static_cast<uint8_t>(reason);
   if (w.chat) {
-    const auto end = w.chat->close(model::Role::Assistant);
+    const std::vector<model::TokenId>& end = w.chat->end();
     record.tokens.assign(end.begin() + overlap(state.answer_end, end), end.end());
   }
   return record;

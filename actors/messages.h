@@ -20,6 +20,7 @@
 #include "actors/interfaces.h"
 #include "actors/session_log.h"
 #include "model/engine.h"
+#include "model/tokenizer.h"
 #include "protocol/service.h"
 #include "storage/store.h"
 
@@ -169,6 +170,7 @@ struct StartRow {
   std::optional<model::TokenId> pending;  // generated, not run yet
   std::vector<model::TokenId> answered;   // generated so far, with it
   std::shared_ptr<const storage::Began> began;
+  model::TextAt text = model::TextAt::Inside;  // where the answer stands
   StopFlag stop;
 };
 struct PauseRow {

@@ -87,6 +87,7 @@ storage::Opened compose_opened(const Facts& facts, const protocol::OpenRequest& 
   const auto chat = model::ChatTemplate::make(family, facts.chat_template, facts.tokenizer);
   opened.template_family = chat ? chat->family() : "raw";
   opened.system = request.system ? *request.system : chat ? chat->default_system() : "";
+  if (chat) chat->begin(opened.system);  // the template may take none
   return opened;
 }
 

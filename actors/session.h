@@ -61,6 +61,7 @@ struct SessionState {
   void balance();
   void finish_answer();
   void fail_answer(const protocol::Outcome& why);
+  model::TextAt answer_at() const;
   bool wants_row() const;
   void start_row();
 

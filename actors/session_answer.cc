@@ -23,11 +23,16 @@ constexpr int64_t kDiskPause = 256, kDiskResume = 128;
 // The prompt is durable: it can run, and tokens can follow.
 void SessionState::began() {
   answer->began = true;
-  answer->text.emplace(facts->tokenizer, log.began().stop);
+  answer->text.emplace(facts->tokenizer, log.began().stop, answer_at());
   answer->result.prompt_tokens = static_cast<int64_t>(log.tokens().size()) - ran_tokens;
   answer->before = stats;
   if (answer->finish) return write_generated();
   if (*answer->call.stop) stop_answer();
+}
+
+// The answer of a turn begins a text; without turns, what is generated goes on with one.
+model::TextAt SessionState::answer_at() const {
+  return chat ? model::TextAt::Start : model::TextAt::Inside;
 }
 
 bool SessionState::wants_row() const {
@@ -45,6 +50,7 @@ void SessionState::start_row() {
                .pending = {},
                .answered = {tokens.end() - answered, tokens.end()},
                .began = std::make_shared<storage::Began>(log.began()),
+               .text = answer_at(),
                .stop = answer->call.stop};
   if (ran_tokens < static_cast<int64_t>(tokens.size())) row.pending = tokens.back();
   answer->row_runs = true;

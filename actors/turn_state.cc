@@ -19,12 +19,15 @@ struct Apply {
     s.tokens += static_cast<int64_t>(r.tokens.size());
     s.begun = true;
     s.user_turn = s.user_turn || r.opens_turn != 0;
+    s.inside_text = s.inside_text || r.consumed > 0;
   }
 
   void operator()(const storage::Began& r) const {
     s.tail.clear();
     s.tokens += static_cast<int64_t>(r.tokens.size());
     s.user_turn = false;
+    s.inside_text = false;
+    s.answered = true;
     s.answering = true;
     s.answer_tokens = 0;
     s.answer_end.clear();

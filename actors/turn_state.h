@@ -19,6 +19,8 @@ struct TurnState {
   int64_t tokens = 0;
   bool begun = false;               // text was appended: what starts a conversation is written
   bool user_turn = false;           // a user turn is open
+  bool inside_text = false;         // the text goes on after some of it that is tokens
+  bool answered = false;            // generation began, ever
   bool answering = false;           // generation began and has not ended
   int64_t answer_tokens = 0;        // generated since generation began
   std::vector<int32_t> answer_end;  // the last few of them

@@ -95,7 +95,7 @@ void WorkerState::start(StartRow& start) {
           .left = 0,
           .pending = {}};
   row.params = sampling(*row.start.began);
-  row.text = AnswerText(facts->tokenizer, row.start.began->stop);
+  row.text = AnswerText(facts->tokenizer, row.start.began->stop, row.start.text);
   for (const model::TokenId token : row.start.answered) row.text.push(token);
   row.left = row.start.began->max_tokens - static_cast<int64_t>(row.start.answered.size());
   row.pending = row.start.pending;

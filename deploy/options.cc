@@ -147,8 +147,8 @@ void add_policy_options(CLI::App* app, protocol::Policy& policy) {
 void add_session_options(CLI::App* app, SessionOptions& options) {
   add_setting(
       app, "--template", options.template_family,
-      "Chat template of a new session: 'auto' (the model's own), 'raw' (none), or a family as "
-      "'chatml'")
+      "Chat template of a new session: 'auto' (the model's own), 'raw' (none), or of a family: "
+      "chatml, llama3, llama2, zephyr, mistral, mistral-nemo, gemma, phi3")
       ->option_text("NAME");
   options.system_flag = add_setting(app, "--system", options.system,
                                     "System prompt of a new session (default: the model's own)")

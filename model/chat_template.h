@@ -1,47 +1,65 @@
-// How turns of a conversation are written for a model: the common families, recognised from the
-// template a model file carries. The template's own program is not run.
+// How turns of a conversation are written for a model: as its own template does, or one of the
+// common families.
 //
-// Markers ("<|im_start|>") are the tokens of that name where the vocabulary has them, and plain
-// text where it does not. The literal text between two markers ("user\n") is encoded on its own,
-// and so is the text of a turn: no token spans the border between what a family writes and what a
-// user wrote, and a turn's tokens do not depend on what stands around it. A turn's text is taken as
-// it is; templates that strip it leave that to the caller.
+// What a template writes is split at its special tokens ("<|im_start|>"), those of the vocabulary;
+// other names of this kind are plain text. The literal text between two of them ("user\n") is
+// encoded on its own, and so is the text of a turn, in which nothing is special: no token spans the
+// border between what a template writes and what a user wrote, and a turn's tokens do not depend on
+// what stands around it. A turn's text is taken as it is; templates that strip it leave that to the
+// caller. Where the tokenizer marks words with the space before them, a space that a template
+// writes right before a text becomes the mark of its first word.
 #pragma once
 
-#include <cstdint>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "model/chat_turns.h"
 #include "model/tokenizer.h"
 
 namespace ringtide::model {
 
-enum class Role : uint8_t { System = 0, User = 1, Assistant = 2 };
-
-// Tokens around the text of a turn. Turns are written one after another: open(role), the text's own
-// tokens, close(role); generation follows open(Role::Assistant). Immutable; any thread.
+// A conversation is begin(system), the user's text, answer(), the answer, end(), next_user(), the
+// user's text, answer(), and so on. Immutable; any thread.
 class ChatTemplate {
  public:
-  // `family`: "auto" (recognise the model's), or one of families(). Throws ModelError where auto
-  // finds none, naming the choices. Null where the family is "raw", or auto meets a model without a
-  // template.
+  // `family`: one of families(), or "auto": the model's own template. Throws ModelError that says
+  // what is wrong, naming the choices. Null where the family is "raw", or auto meets a model
+  // without a template. `now` is what a template sees as the date.
   static std::shared_ptr<const ChatTemplate> make(const std::string& family,
                                                   std::string_view model_template,
-                                                  std::shared_ptr<const Tokenizer> tokenizer);
+                                                  std::shared_ptr<const Tokenizer> tokenizer,
+                                                  std::time_t now = std::time(nullptr));
   static std::vector<std::string> families();
-  virtual ~ChatTemplate() = default;
 
-  virtual std::string family() const = 0;
-  virtual std::vector<TokenId> begin() const = 0;  // of the whole conversation (bos, if any)
-  virtual std::vector<TokenId> open(Role role) const = 0;
-  // As open(role), for the turn right after the system's: some families (llama2, mistral, gemma)
-  // write the system prompt inside the first turn of the user, which is open already then.
-  virtual std::vector<TokenId> open_after_system(Role role) const { return open(role); }
-  virtual std::vector<TokenId> close(Role role) const = 0;
+  ChatTemplate(std::string family, ChatTurns turns, std::shared_ptr<const Tokenizer> tokenizer);
+
+  // What makes the same template again: "model" is the model's own.
+  const std::string& family() const { return family_; }
+
+  struct Lead {
+    std::vector<TokenId> tokens;
+    TextAt text = TextAt::Inside;  // where the text that follows them stands
+  };
+  // Throws ModelError: the template has no place for a system prompt. Empty: there is none.
+  Lead begin(std::string_view system) const;
+  const Lead& next_user() const { return next_user_; }
+  const std::vector<TokenId>& answer() const { return answer_; }
+  const std::vector<TokenId>& end() const { return end_; }
   // The system prompt the model was trained with, used where the caller gives none; may be empty.
-  virtual std::string default_system() const = 0;
+  const std::string& default_system() const { return turns_.default_system; }
+
+ private:
+  // Appends to `lead` what the template writes after it.
+  void add(std::string_view written, bool text_follows, Lead& lead) const;
+
+  std::string family_;
+  ChatTurns turns_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  Lead next_user_;
+  std::vector<TokenId> answer_, end_;
 };
 
 }  // namespace ringtide::model

@@ -11,11 +11,16 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 }  // namespace
 
-Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer)
-    : tokenizer_(std::move(tokenizer)) {}
+Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, TextAt at)
+    : tokenizer_(std::move(tokenizer)),
+      space_prefix_(at == TextAt::Start && tokenizer_->space_prefix()) {}
 
 std::string Detokenizer::push(TokenId token) {
-  held_ += tokenizer_->bytes(token);
+  std::string_view bytes = tokenizer_->bytes(token);
+  if (!bytes.empty() && std::exchange(space_prefix_, false) && bytes[0] == ' ') {
+    bytes.remove_prefix(1);
+  }
+  held_ += bytes;
   std::string out;
   std::string_view rest = held_;
   while (!rest.empty()) {

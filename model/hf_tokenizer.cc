@@ -6,25 +6,14 @@
 #include "model/file_tensor.h"
 #include "model/pre_tokenizer.h"
 #include "model/types.h"
+#include "model/vocabulary.h"
 
 namespace ringtide::model {
 namespace {
 
 using nlohmann::json;
 
-// Regular expressions as published in tokenizer.json, and our names of them.
-struct Split {
-  std::string_view expression;
-  std::string_view name;
-};
-constexpr Split kSplits[] = {
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "llama-bpe"},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "qwen2"},
-    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "tekken"},
-};
+constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
 
 std::string type_of(const JsonObject& o) { return o.require("type", o.string("type")); }
 
@@ -65,20 +54,58 @@ std::string_view pre_tokenizer_name(const JsonObject& in) {
   }
   const auto pattern = all[0].object("pattern");
   const std::string expression = pattern ? pattern->string("Regex").value_or("") : "";
-  for (const Split& split : kSplits) {
-    if (expression == split.expression) return split.name;
+  const std::string_view name = PreTokenizer::name_of(expression);
+  if (name.empty()) {
+    in.fail("pre_tokenizer", "splits by " + model::quoted(expression) +
+                                 ", which is not supported; convert the model to GGUF");
   }
-  in.fail("pre_tokenizer", "splits by " + model::quoted(expression) +
-                               ", which is not supported; convert the model to GGUF");
+  return name;
+}
+
+// How SentencePiece's BPE has spaces marked: by normalising (Llama 2, Gemma), or by Metaspace,
+// which puts no space before a text that has one.
+SpacePrefix space_prefix(const JsonObject& in) {
+  SpacePrefix prefix = SpacePrefix::Never;
+  bool marked = false;
+  for (const JsonObject& step : steps(in, "normalizer", "normalizers")) {
+    const auto pattern = step.object("pattern");
+    if (type_of(step) == "Prepend" && step.string("prepend") == kSpaceMark) {
+      prefix = SpacePrefix::Always;
+    } else if (type_of(step) == "Replace" && pattern && pattern->string("String") == " " &&
+               step.string("content") == kSpaceMark) {
+      marked = true;
+    } else {
+      refuse(in, "normalizer");
+    }
+  }
+  for (const JsonObject& step : steps(in, "pre_tokenizer", "pretokenizers")) {
+    const std::string scheme = step.string("prepend_scheme").value_or("");
+    const bool metaspace = type_of(step) == "Metaspace" && !marked &&
+                           step.string("replacement") == kSpaceMark &&
+                           !step.boolean("split").value_or(true);
+    if (metaspace && (scheme == "first" || scheme == "always" || scheme == "never")) {
+      marked = true;
+      if (scheme != "never") prefix = SpacePrefix::UnlessThere;
+      continue;
+    }
+    // Splitting at spaces finds none once they are marked.
+    const auto pattern = step.object("pattern");
+    if (type_of(step) != "Split" || !marked || !pattern || pattern->string("String") != " ") {
+      refuse(in, "pre_tokenizer");
+    }
+  }
+  if (!marked) refuse(in, "pre_tokenizer");
+  return prefix;
 }
 
 // "a b", or ["a", "b"].
 std::string merge_of(const JsonObject& model, const json& merge) {
   if (merge.is_string()) return merge.get<std::string>();
   if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-    return merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+    const std::string left = merge[0], right = merge[1];
+    if ((left + right).find(' ') == std::string::npos) return left + " " + right;
   }
-  model.fail("merges", "must hold pairs of strings");
+  model.fail("merges", "must hold pairs of strings without spaces");
 }
 
 class Builder {
@@ -104,20 +131,28 @@ class Builder {
   std::string_view keep(std::string text) { return out_.strings.emplace_back(std::move(text)); }
 
   void read_kind(const JsonObject& model) {
+    const bool fallback = model.boolean("byte_fallback").value_or(false);
     for (const char* key :
          {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) {
       const json* value = model.find(key);
-      if (value != nullptr && *value != "" && *value != 0) refuse(model, key);
+      if (value == nullptr || *value == "" || *value == 0) continue;
+      // With tokens for all bytes, no text is unknown.
+      if (!fallback || key != std::string_view("unk_token")) refuse(model, key);
     }
-    if (model.boolean("byte_fallback").value_or(false)) refuse(model, "byte_fallback");
+    const bool whole = model.boolean("ignore_merges").value_or(false);
+    out_.tables.whole_tokens_first = whole;
+    if (fallback) {
+      if (whole) refuse(model, "ignore_merges");
+      out_.tables.model = "llama";
+      out_.tables.space_prefix = space_prefix(in_);
+      return;
+    }
     // What Qwen2 normalises, text in another form than NFC, is encoded as it is.
     for (const JsonObject& step : steps(in_, "normalizer", "normalizers")) {
       if (type_of(step) != "NFC") refuse(in_, "normalizer");
     }
     out_.tables.model = "gpt2";
     out_.tables.pre = pre_tokenizer_name(in_);
-    const bool whole = PreTokenizer(out_.tables.pre).whole_tokens_first();
-    if (model.boolean("ignore_merges").value_or(false) != whole) refuse(model, "ignore_merges");
   }
 
   // `id` is within the vocabulary, and nobody else's.
@@ -141,17 +176,25 @@ class Builder {
     out_.tables.kinds.assign(vocabulary_, static_cast<int32_t>(TokenKind::Unused));
     const auto vocab = model.object("vocab");
     if (!vocab) model.fail("vocab", "is missing");
+    const bool fallback = out_.tables.model == "llama";
     for (const auto& [token, id] : vocab->value().items()) {
-      place(model, "vocab", id, token, TokenKind::Normal);
+      const bool byte = fallback && byte_named(token) >= 0;
+      place(model, "vocab", id, token, byte ? TokenKind::Byte : TokenKind::Normal);
     }
     if (const json* added = in_.array("added_tokens")) {
       for (const json& value : *added) {
         const JsonObject token(value, in_.owner(), "added_tokens.");
+        for (const char* key : {"single_word", "lstrip", "rstrip"}) {
+          if (token.boolean(key).value_or(false)) refuse(token, key);
+        }
         const json* id = token.find("id");
-        place(
-            token, "id", id != nullptr ? *id : json(),
-            token.require("content", token.string("content")),
-            token.boolean("special").value_or(false) ? TokenKind::Control : TokenKind::UserDefined);
+        const std::string content = token.require("content", token.string("content"));
+        // Runs of spaces that Gemma's file lists here are found by merging, too.
+        const bool spaces = fallback && content.find(kSpaceMark) != std::string::npos;
+        place(token, "id", id != nullptr ? *id : json(), content,
+              token.boolean("special").value_or(false) ? TokenKind::Control
+              : spaces                                 ? TokenKind::Normal
+                                                       : TokenKind::UserDefined);
       }
     }
     for (size_t i = 0; i < out_.tables.tokens.size(); ++i) {

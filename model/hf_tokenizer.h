@@ -19,8 +19,10 @@ struct HfTokenizer {
 // which tokens begin and end a text. `vocabulary` is the number of the embedding's rows: ids
 // without a token become unused ones.
 //
-// Splitting, normalising and adding of special tokens are recognised by the way they are written; a
-// tokenizer that is written otherwise is refused, naming the field. Throws ModelError.
+// Byte-level BPE, and BPE with byte fallback (Llama 2, Mistral, Gemma). Splitting, normalising and
+// adding of special tokens are recognised by the way they are written; a tokenizer that is written
+// otherwise is refused, naming the field. Text keeps its bytes: NFC is not applied. Throws
+// ModelError.
 HfTokenizer read_hf_tokenizer(const JsonObject& tokenizer, const std::optional<JsonObject>& config,
                               const std::optional<JsonObject>& generation, int32_t vocabulary);
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <string>
+
+#include "model/vocabulary.h"
 
 namespace ringtide::model {
 namespace {
@@ -31,11 +34,10 @@ MergeTable::Slot& MergeTable::slot(uint64_t pair) {
   return const_cast<Slot&>(static_cast<const MergeTable*>(this)->slot(pair));
 }
 
-void MergeTable::add(TokenId left, TokenId right, TokenId merged) {
+void MergeTable::add(int32_t rank, TokenId left, TokenId right, TokenId merged) {
   const uint64_t pair = pair_of(left, right);
   Slot& place = slot(pair);
-  if (place.pair == kFree) place = {pair, next_rank_, merged};
-  ++next_rank_;
+  if (place.pair == kFree) place = {pair, rank, merged};
 }
 
 void MergeTable::offer(Scratch& scratch, int32_t position) const {
@@ -79,6 +81,23 @@ void MergeTable::apply(std::vector<TokenId>& tokens, Scratch& scratch) const {
   for (const auto& symbol : symbols) {
     if (symbol.token >= 0) tokens.push_back(symbol.token);
   }
+}
+
+Merge find_merge(std::string_view merge, int32_t rank,
+                 const std::unordered_map<std::string_view, TokenId>& ids) {
+  const auto fail = [&](const std::string& what) {
+    throw ModelError("tokenizer.ggml.merges: entry " + shown(rank, merge) + " " + what);
+  };
+  // A space is never spelled as itself, so the first one past the first letter divides.
+  const size_t space = merge.find(' ', 1);
+  if (space == std::string_view::npos || space + 1 == merge.size()) fail("is not two tokens");
+  const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
+  const auto id = [&](std::string_view token) {
+    const auto found = ids.find(token);
+    if (found == ids.end()) fail("needs \"" + std::string(token) + "\", which is no token");
+    return found->second;
+  };
+  return {id(left), id(right), id(std::string(left).append(right))};
 }
 
 }  // namespace ringtide::model

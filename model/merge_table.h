@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "model/types.h"
@@ -15,9 +17,8 @@ class MergeTable {
  public:
   explicit MergeTable(size_t merges);
 
-  // The next merge: its rank is the number of add() calls before. The first of two equal pairs
-  // counts. REQUIRES: no more of them than the constructor was told.
-  void add(TokenId left, TokenId right, TokenId merged);
+  // The first of two equal pairs counts. REQUIRES: no more calls than the constructor was told.
+  void add(int32_t rank, TokenId left, TokenId right, TokenId merged);
 
   struct Scratch {
     struct Symbol {
@@ -50,7 +51,15 @@ class MergeTable {
 
   std::vector<Slot> slots_;  // open addressing, at most half full, a power of two
   int shift_ = 0;
-  int32_t next_rank_ = 0;
 };
+
+struct Merge {
+  TokenId left, right, merged;
+};
+
+// The tokens of a merge written as "left right". Throws ModelError that names entry `rank` of
+// tokenizer.ggml.merges: it is not two tokens, or one of the three is not in `ids`.
+Merge find_merge(std::string_view merge, int32_t rank,
+                 const std::unordered_map<std::string_view, TokenId>& ids);
 
 }  // namespace ringtide::model

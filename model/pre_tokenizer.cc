@@ -19,7 +19,8 @@ namespace {
   R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
 
 // Each expression matches at every character, so it is anchored and its matches lie end to end.
-// Sources: GPT-2's encoder; tiktoken's for Llama 3; the tokenizer.json of Qwen2 and SmolLM.
+// Sources: GPT-2's encoder; tiktoken's for Llama 3; the tokenizer.json of Qwen2, SmolLM and Mistral
+// Nemo.
 constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" WS
                               R"(\p{L}\p{N}]+|[)" WS R"(]+(?![^)" WS R"(])|[)" WS R"(]+)";
 
@@ -36,6 +37,12 @@ constexpr const char* kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^)" WS
     R"(\p{L}\p{N}]+[\r\n]*|[)" WS R"(]*[\r\n]+|[)" WS R"(]+(?![^)" WS R"(])|[)" WS R"(]+)";
 
+// Words are split where a lower-case letter is followed by an upper-case one.
+constexpr const char* kTekken =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^)" WS
+    R"(\p{L}\p{N}]+[\r\n/]*|[)" WS R"(]*[\r\n]+|[)" WS R"(]+(?![^)" WS R"(])|[)" WS R"(]+)";
+
 #undef WS
 
 struct Known {
@@ -44,15 +51,40 @@ struct Known {
   bool whole_tokens_first;
 };
 
-constexpr std::array<Known, 7> kKnown = {{
+// Names as llama.cpp's converter gives them.
+constexpr std::array<Known, 12> kKnown = {{
     {"default", kGpt2, false},
     {"gpt-2", kGpt2, false},
     {"llama-bpe", kLlama3, true},
     {"llama-v3", kLlama3, true},
     {"llama3", kLlama3, true},
+    {"falcon3", kLlama3, true},
     {"qwen2", kQwen2, false},
+    {"deepseek-r1-qwen", kQwen2, false},
+    {"megrez", kQwen2, false},
     {"smollm", kSmolLm, false},
+    {"starcoder", kSmolLm, false},
+    {"tekken", kTekken, true},
 }};
+
+// As they stand in tokenizer.json, where \s does not take U+180E.
+struct Published {
+  const char* expression;
+  const char* name;
+};
+
+constexpr Published kPublished[] = {
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "llama-bpe"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "qwen2"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+     R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "tekken"},
+};
 
 }  // namespace
 
@@ -106,6 +138,13 @@ std::vector<std::string> PreTokenizer::names() {
   std::vector<std::string> names;
   for (const Known& k : kKnown) names.emplace_back(k.name);
   return names;
+}
+
+std::string_view PreTokenizer::name_of(std::string_view published) {
+  for (const Published& one : kPublished) {
+    if (published == one.expression) return one.name;
+  }
+  return {};
 }
 
 bool PreTokenizer::whole_tokens_first() const { return code_->known->whole_tokens_first; }

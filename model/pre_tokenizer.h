@@ -39,7 +39,10 @@ class PreTokenizer {
   PreTokenizer& operator=(const PreTokenizer&) = delete;
 
   static std::vector<std::string> names();
-  // A piece that is a token of the vocabulary is that token, whatever the merges would make of it.
+  // The name of the one whose models' tokenizer.json has this expression; empty: of none.
+  static std::string_view name_of(std::string_view published);
+  // In its models, a piece that is a token of the vocabulary is that token, whatever the merges
+  // would make of it.
   bool whole_tokens_first() const;
 
   ScratchPtr scratch() const;

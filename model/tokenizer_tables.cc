@@ -8,10 +8,12 @@
 namespace ringtide::model {
 namespace {
 
-// Where a file does not say: Llama 3's sequences start with bos, those of other byte-level models
-// do not.
-bool adds_bos_by_default(std::string_view pre) {
-  return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+// Where a file does not say: sequences start with bos in SentencePiece's models, and of the
+// byte-level ones in Llama 3 and Mistral Nemo.
+bool adds_bos_by_default(const TokenizerTables& tables) {
+  if (tables.model == "llama") return tables.bos >= 0;
+  return tables.pre == "llama-bpe" || tables.pre == "llama3" || tables.pre == "llama-v3" ||
+         tables.pre == "tekken";
 }
 
 }  // namespace
@@ -44,7 +46,7 @@ TokenizerTables read_tokenizer_tables(const GgufFile& file) {
     if (const TokenId id = id_at(key); id >= 0) tables.ends.push_back(id);
   }
   tables.adds_bos =
-      file.find<bool>("tokenizer.ggml.add_bos_token").value_or(adds_bos_by_default(tables.pre));
+      file.find<bool>("tokenizer.ggml.add_bos_token").value_or(adds_bos_by_default(tables));
   if (const auto architecture = file.find<std::string_view>("general.architecture")) {
     const std::string key = std::string(*architecture) + ".vocab_size";
     const std::optional<int64_t> rows = file.find<int64_t>(key);
@@ -52,6 +54,15 @@ TokenizerTables read_tokenizer_tables(const GgufFile& file) {
       file.fail(key + " is " + std::to_string(*rows) + ", but tokenizer.ggml.tokens has " +
                 std::to_string(count) + " entries");
     }
+  }
+  if (tables.model == "llama") {
+    tables.scores = file.require<std::vector<float>>("tokenizer.ggml.scores");
+    const bool prefix = file.find<bool>("tokenizer.ggml.add_space_prefix").value_or(true);
+    tables.space_prefix = prefix ? SpacePrefix::Always : SpacePrefix::Never;
+    if (file.find<bool>("tokenizer.ggml.remove_extra_whitespaces").value_or(false)) {
+      file.fail("tokenizer.ggml.remove_extra_whitespaces is true, which is not supported");
+    }
+    return tables;
   }
   // Absent where a vocabulary has nothing but bytes; of another tokenizer, which is refused by
   // name.

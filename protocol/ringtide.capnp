@@ -122,7 +122,7 @@ struct OpenRequest {
   session @0 :SessionRef;      # The name is 1 to 200 bytes of printable UTF-8.
   mode @1 :Mode;
   policy @2 :Policy;           # Of a new session; a resumed one keeps its own.
-  templateFamily @3 :Text;     # Of a new session: "" or "auto", "raw", "chatml", ...
+  templateFamily @3 :Text;     # Of a new session: "" or "auto" (the model's own), "raw" (none), "chatml", ...
   system :union {              # Of a new session: the system prompt.
     default @4 :Void;          # The model's own.
     text @5 :Text;             # May be empty: none.

@@ -53,18 +53,15 @@ class ComposeTest : public ::testing::Test {
 TEST_F(ComposeTest, ChatWritesTheBeginningOnceAndEachTurnAround) {
   const auto text = [&](const std::string& t) { return tokenizer->encode(t); };
   const auto first = append(chatting, "one two");
-  EXPECT_EQ(first, chat->begin() + chat->open(model::Role::System) + text("be kind") +
-                       chat->close(model::Role::System) + chat->open(model::Role::User) +
-                       text("one"));
+  EXPECT_EQ(first, chat->begin("be kind").tokens + text("one"));
   EXPECT_EQ(state.tail, " two");
   EXPECT_EQ(append(chatting, "o three"), text(" twoo"));
-  EXPECT_EQ(begin(chatting),
-            text(" three") + chat->close(model::Role::User) + chat->open(model::Role::Assistant));
+  EXPECT_EQ(begin(chatting), text(" three") + chat->answer());
   generated({10, kTurnEnd});
-  const auto close = chat->close(model::Role::Assistant);
+  const auto close = chat->end();
   EXPECT_EQ(close.front(), kTurnEnd);
   EXPECT_EQ(end(chatting), std::vector<int32_t>(close.begin() + 1, close.end()));
-  EXPECT_EQ(append(chatting, "next "), chat->open(model::Role::User) + text("next"));
+  EXPECT_EQ(append(chatting, "next "), chat->next_user().tokens + text("next"));
   EXPECT_EQ(state.offset, std::string("one twoo threenext ").size());
 }
 
@@ -72,10 +69,10 @@ TEST_F(ComposeTest, AnAnswerCutShortIsClosedWhole) {
   append(chatting, "hello ");
   begin(chatting);
   generated({10, 11});
-  EXPECT_EQ(end(chatting), chat->close(model::Role::Assistant));
+  EXPECT_EQ(end(chatting), chat->end());
   append(chatting, "again ");
   begin(chatting);
-  EXPECT_EQ(end(chatting), chat->close(model::Role::Assistant));  // nothing was generated at all
+  EXPECT_EQ(end(chatting), chat->end());  // nothing was generated at all
 }
 
 TEST_F(ComposeTest, RawWritesTextAndNothingElse) {
@@ -101,6 +98,36 @@ TEST_F(ComposeTest, TokensDoNotDependOnHowTextIsCut) {
     if (whole.empty()) whole = tokens;
     EXPECT_EQ(tokens, whole) << "in pieces of " << cut;
   }
+}
+
+// A tokenizer that puts a space before texts does so once a turn, however the text arrives.
+class SpacedTokenizer : public FakeTokenizer {
+ public:
+  std::vector<TokenId> encode(std::string_view text, model::TextAt at) const override {
+    const bool space = at == model::TextAt::Start && !text.empty();
+    return FakeTokenizer::encode((space ? " " : "") + std::string(text), at);
+  }
+  Stable encode_stable(std::string_view text, model::TextAt at) const override {
+    Stable stable = FakeTokenizer::encode_stable(text, at);
+    if (stable.bytes > 0) stable.tokens = encode(text.substr(0, stable.bytes), at);
+    return stable;
+  }
+  bool space_prefix() const override { return true; }
+};
+
+TEST_F(ComposeTest, ATextStartsOnce) {
+  const SpacedTokenizer spaced;
+  const auto text = [&](const std::string& t) { return FakeTokenizer().encode(t); };
+  const Writing w{spaced, nullptr, ""};
+  EXPECT_EQ(append(w, "ab"), std::vector<int32_t>{kBos});
+  EXPECT_EQ(append(w, "c de"), text(" abc"));
+  EXPECT_EQ(append(w, "f g"), text(" def"));
+  EXPECT_EQ(begin(w), text(" g"));
+  generated({10});
+  EXPECT_EQ(append(w, "h i"), text("h")) << "what was generated goes on";
+  state = {};
+  EXPECT_EQ(append(w, "ab"), std::vector<int32_t>{kBos});
+  EXPECT_EQ(begin(w), text(" ab"));
 }
 
 TEST_F(ComposeTest, SaysWhyGenerationCannotBegin) {

@@ -60,13 +60,16 @@ TEST(OpenRequestTest, ANewSessionRecordsWhatWasChosen) {
   Facts facts;
   facts.tokenizer = std::make_shared<const testing::FakeTokenizer>();
   facts.fingerprint = "f";
-  facts.chat_template = "<|im_start|><|im_end|>";
+  facts.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}";
   auto request = named("a");
   auto opened = compose_opened(facts, request);
-  EXPECT_EQ(opened.template_family, "chatml");
+  EXPECT_EQ(opened.template_family, "model");
   EXPECT_EQ(opened.model, "f");
   request.system = "be brief";
   EXPECT_EQ(compose_opened(facts, request).system, "be brief");
+  facts.chat_template +=
+      "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}";
+  EXPECT_THROW(compose_opened(facts, request), model::ModelError) << "a system prompt";
   request.template_family = "raw";
   EXPECT_EQ(compose_opened(facts, request).template_family, "raw");
   request.template_family = "nonsense";

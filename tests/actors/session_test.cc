@@ -30,7 +30,7 @@ TEST_F(SessionTest, AnswersWhatWasAppended) {
   EXPECT_TRUE(opened.created);
   EXPECT_EQ(opened.info.name, "a");
   EXPECT_EQ(opened.info.state, "idle");
-  EXPECT_EQ(opened.info.template_family, "chatml");
+  EXPECT_EQ(opened.info.template_family, "model");
   const auto appended = append(*opened.handle, "hello there");
   EXPECT_TRUE(appended.ok()) << appended.message;
   EXPECT_EQ(appended.offset, 11u);

@@ -1,7 +1,10 @@
-// Any bytes under any pre-tokenizer: no byte is lost, cutting does not matter, and what comes out of
+// Any bytes under any tokenizer: no byte is lost, cutting does not matter, and what comes out of
 // the detokenizer is valid UTF-8.
 //
-// Input: the first byte chooses the pre-tokenizer, the second how the rest, the text, is cut.
+// Input: the first byte chooses the tokenizer, the second how the rest, the text, is cut. From 128
+// on the first byte asks for a SentencePiece vocabulary that the input brings, too: its pieces are
+// the lines up to a byte 0, and what follows is the text.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -28,10 +31,43 @@ void require(bool holds, const char* what) {
 std::vector<std::shared_ptr<const Tokenizer>> make_tokenizers() {
   SmallVocabulary vocabulary;
   std::vector<std::shared_ptr<const Tokenizer>> tokenizers;
-  for (const char* pre : {"smollm", "llama-bpe", "qwen2", "gpt-2"}) {
+  for (const char* pre : {"smollm", "llama-bpe", "qwen2", "gpt-2", "tekken"}) {
     tokenizers.push_back(vocabulary.make(pre));
   }
+  ringtide::model::SpaceVocabulary spaces(ringtide::model::SpaceVocabulary::default_pieces(),
+                                          {"<s>", "\n\n", "<b>"});
+  spaces.tables.kinds[257] = spaces.tables.kinds[258] = 4;
+  tokenizers.push_back(spaces.make());
+  spaces.tables.space_prefix = ringtide::model::SpacePrefix::UnlessThere;
+  tokenizers.push_back(spaces.make());
   return tokenizers;
+}
+
+// One of pieces that begin with a digit d has the score of d, and "*" makes it user defined. Null:
+// refused.
+std::shared_ptr<const Tokenizer> from_lines(std::string_view lines, bool prefix) {
+  ringtide::model::SpaceVocabulary vocabulary({});
+  while (!lines.empty()) {
+    const size_t end = std::min(lines.find('\n'), lines.size());
+    std::string_view piece = lines.substr(0, end);
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+    float score = 0;
+    const bool matched = piece.starts_with('*');
+    if (matched) piece.remove_prefix(1);
+    if (!piece.empty() && piece[0] >= '0' && piece[0] <= '9') {
+      score = static_cast<float>(piece[0] - '0');
+      piece.remove_prefix(1);
+    }
+    vocabulary.tables.tokens.push_back(piece);
+    vocabulary.tables.kinds.push_back(matched ? 4 : 1);
+    vocabulary.tables.scores.push_back(score);
+  }
+  if (!prefix) vocabulary.tables.space_prefix = ringtide::model::SpacePrefix::Never;
+  try {
+    return vocabulary.make();
+  } catch (const ringtide::model::ModelError&) {
+    return nullptr;
+  }
 }
 
 }  // namespace
@@ -39,29 +75,28 @@ std::vector<std::shared_ptr<const Tokenizer>> make_tokenizers() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto tokenizers = make_tokenizers();
   if (size < 2) return 0;
-  const auto& tokenizer = tokenizers[data[0] % tokenizers.size()];
-  uint32_t cut = data[1];
-  const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
+  auto tokenizer = tokenizers[data[0] % tokenizers.size()];
+  std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
+  if (data[0] >= 128) {
+    const size_t end = std::min(text.find('\0'), text.size());
+    tokenizer = from_lines(text.substr(0, end), data[0] % 2 != 0);
+    if (!tokenizer) return 0;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
 
   const std::vector<TokenId> whole = tokenizer->encode(text);
-  require(ringtide::model::spelled(*tokenizer, whole) == text, "every byte survives");
+  const bool always = data[0] >= 128 || data[0] % tokenizers.size() == 5;
+  const bool space = tokenizer->space_prefix() && !text.empty() && (always || text[0] != ' ');
+  const std::string expected = (space ? " " : "") + std::string(text);
+  require(ringtide::model::spelled(*tokenizer, whole) == expected, "every byte survives");
 
-  std::vector<TokenId> tokens;
-  std::string tail;
-  for (size_t at = 0; at < text.size();) {
+  uint32_t cut = data[1];
+  const ringtide::model::Fed fed = ringtide::model::feed(*tokenizer, text, [&] {
     cut = cut * 1664525u + 1013904223u;
-    const size_t take = 1 + (cut >> 16) % (data[1] % 2 == 0 ? 3 : 40);
-    tail += text.substr(at, take);
-    at += take;
-    const Tokenizer::Stable stable = tokenizer->encode_stable(tail);
-    require(stable.bytes <= tail.size(), "what is certain is within the text");
-    tokens.insert(tokens.end(), stable.tokens.begin(), stable.tokens.end());
-    tail.erase(0, stable.bytes);
-    require(tail.size() < Tokenizer::kMaxTail, "the tail is bounded");
-  }
-  const std::vector<TokenId> rest = tokenizer->encode(tail);
-  tokens.insert(tokens.end(), rest.begin(), rest.end());
-  require(tokens == whole, "cutting does not matter");
+    return 1 + (cut >> 16) % (data[1] % 2 == 0 ? 3 : 40);
+  });
+  require(fed.longest_tail < Tokenizer::kMaxTail, "the tail is bounded");
+  require(fed.tokens == whole, "cutting does not matter");
 
   ringtide::model::Detokenizer detokenizer(tokenizer);
   std::string shown;

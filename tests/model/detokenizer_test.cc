@@ -48,6 +48,20 @@ TEST_F(DetokenizerTest, SpecialTokensHaveNoText) {
   EXPECT_EQ(detokenizer_.push(1 << 30), "");
 }
 
+TEST(Detokenizer, TheSpaceBeforeATextIsNotShown) {
+  SpaceVocabulary vocabulary({"a", "▁a", "▁▁"});
+  const auto tokenizer = vocabulary.make();
+  const auto shown = [&](std::string_view text, TextAt at) {
+    Detokenizer detokenizer(tokenizer, at);
+    std::string out = detokenizer.push(tokenizer->special("<s>"));
+    for (const TokenId token : tokenizer->encode(text)) out += detokenizer.push(token);
+    return out;
+  };
+  EXPECT_EQ(shown("a a", TextAt::Start), "a a");
+  EXPECT_EQ(shown(" a", TextAt::Start), " a");
+  EXPECT_EQ(shown("a a", TextAt::Inside), " a a");
+}
+
 TEST_F(DetokenizerTest, EveryTextComesBack) {
   std::mt19937_64 random(9);
   for (int round = 0; round < 500; ++round) {

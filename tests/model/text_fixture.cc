@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/utf8.h"
+
 namespace ringtide::model {
 
 using namespace std::string_view_literals;
@@ -39,6 +41,43 @@ std::shared_ptr<const Tokenizer> SmallVocabulary::make(std::string_view pre) {
   return make_tokenizer(tables);
 }
 
+std::vector<std::string> SpaceVocabulary::default_pieces() {
+  return {"▁t",      "he",   "▁the", "in",   "▁▁",      "▁▁▁▁", "er",      "▁a",
+          "nd",      "▁and", "aa",   "aaaa", "aaa",     "ll",   "'s",      "漢字",
+          "e\u0301", "é",    "▁th",  "the",  "...",     "!?",   "<|",      "|>",
+          "im",      "_e",   "한국", "🙂", "▁🙂", "नम",   "▁\u3000", "\u200d👩"};
+}
+
+SpaceVocabulary::SpaceVocabulary(std::vector<std::string> pieces,
+                                 std::vector<std::string> special) {
+  for (int byte = 0; byte < 256; ++byte) {
+    constexpr const char* kDigits = "0123456789ABCDEF";
+    tokens.push_back(std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">");
+  }
+  tables.kinds.assign(256, static_cast<int32_t>(TokenKind::Byte));
+  for (const std::string& name : special) {
+    tokens.push_back(name);
+    tables.kinds.push_back(static_cast<int32_t>(TokenKind::Control));
+  }
+  const auto add = [&](const std::string& piece) {
+    if (std::find(tokens.begin(), tokens.end(), piece) != tokens.end()) return;
+    tokens.push_back(piece);
+    tables.kinds.push_back(static_cast<int32_t>(TokenKind::Normal));
+  };
+  for (const std::string& piece : pieces) add(piece);
+  for (const std::string& piece : pieces) {
+    for (size_t at = 0; at < piece.size();) {
+      const size_t length = utf8_step(std::string_view(piece).substr(at)).length;
+      add(piece.substr(at, length));
+      at += length;
+    }
+  }
+  for (size_t i = 0; i < tokens.size(); ++i) tables.scores.push_back(-static_cast<float>(i));
+  tables.model = "llama";
+  tables.tokens.assign(tokens.begin(), tokens.end());
+  tables.space_prefix = SpacePrefix::Always;
+}
+
 std::string nasty_text(std::mt19937_64& random, size_t parts) {
   static constexpr std::string_view kParts[] = {
       " "sv,
@@ -53,6 +92,9 @@ std::string nasty_text(std::mt19937_64& random, size_t parts) {
       "\u3000"sv,
       "\u2028"sv,
       "\u180e"sv,
+      "\u2581"sv,
+      "<table>"sv,
+      "\n\n\n"sv,
       "'"sv,
       "'s"sv,
       "'S"sv,
@@ -137,6 +179,26 @@ std::string spelled(const Tokenizer& tokenizer, const std::vector<TokenId>& toke
     text += bytes.empty() ? tokenizer.name(token) : bytes;
   }
   return text;
+}
+
+Fed feed(const Tokenizer& tokenizer, std::string_view text,
+         const std::function<size_t()>& next_cut) {
+  Fed fed;
+  TextAt where = TextAt::Start;
+  std::string tail;
+  for (size_t at = 0; at < text.size();) {
+    const size_t take = std::min(next_cut(), text.size() - at);
+    tail += text.substr(at, take);
+    at += take;
+    const Tokenizer::Stable stable = tokenizer.encode_stable(tail, where);
+    fed.tokens.insert(fed.tokens.end(), stable.tokens.begin(), stable.tokens.end());
+    tail.erase(0, stable.bytes);
+    if (stable.bytes > 0) where = TextAt::Inside;
+    fed.longest_tail = std::max(fed.longest_tail, tail.size());
+  }
+  const std::vector<TokenId> rest = tokenizer.encode(tail, where);
+  fed.tokens.insert(fed.tokens.end(), rest.begin(), rest.end());
+  return fed;
 }
 
 }  // namespace ringtide::model

@@ -24,7 +24,7 @@ FakeTokenizer::FakeTokenizer() : bytes_(size()) {
   }
 }
 
-std::vector<model::TokenId> FakeTokenizer::encode(std::string_view text) const {
+std::vector<model::TokenId> FakeTokenizer::encode(std::string_view text, model::TextAt) const {
   std::vector<model::TokenId> tokens;
   while (!text.empty()) {
     const size_t end = std::min(text.find(' ', text.find_first_not_of(' ')), text.size());
@@ -34,7 +34,7 @@ std::vector<model::TokenId> FakeTokenizer::encode(std::string_view text) const {
   return tokens;
 }
 
-model::Tokenizer::Stable FakeTokenizer::encode_stable(std::string_view text) const {
+model::Tokenizer::Stable FakeTokenizer::encode_stable(std::string_view text, model::TextAt) const {
   // Of a run of spaces any may begin the next word: only what is before the run is sure.
   size_t sure = text.rfind(' ');
   while (sure != std::string_view::npos && sure > 0 && text[sure - 1] == ' ') --sure;
@@ -53,6 +53,13 @@ std::string_view FakeTokenizer::name(model::TokenId token) const {
 model::TokenId FakeTokenizer::special(std::string_view name) const {
   for (size_t i = 0; i < kNames.size(); ++i) {
     if (kNames[i] == name) return kBos + static_cast<model::TokenId>(i);
+  }
+  return -1;
+}
+
+model::TokenId FakeTokenizer::special_at(std::string_view text) const {
+  for (size_t i = 0; i < kNames.size(); ++i) {
+    if (text.starts_with(kNames[i])) return kBos + static_cast<model::TokenId>(i);
   }
   return -1;
 }

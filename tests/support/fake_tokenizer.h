@@ -18,11 +18,14 @@ constexpr model::TokenId kBos = 256, kTurnStart = 257, kTurnEnd = 258, kPairs = 
 class FakeTokenizer : public model::Tokenizer {
  public:
   FakeTokenizer();
-  std::vector<model::TokenId> encode(std::string_view text) const override;
-  Stable encode_stable(std::string_view text) const override;
+  using Tokenizer::encode;
+  using Tokenizer::encode_stable;
+  std::vector<model::TokenId> encode(std::string_view text, model::TextAt at) const override;
+  Stable encode_stable(std::string_view text, model::TextAt at) const override;
   std::string_view bytes(model::TokenId token) const override;
   std::string_view name(model::TokenId token) const override;
   model::TokenId special(std::string_view name) const override;
+  model::TokenId special_at(std::string_view text) const override;
   int32_t size() const override { return kPairs + 65536; }
   model::TokenId bos() const override { return kBos; }
   bool adds_bos() const override { return true; }

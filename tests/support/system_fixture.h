@@ -109,7 +109,9 @@ class SystemTest : public ::testing::Test {
   std::string path;  // of the store
   FakeWorld world;
   protocol::Policy policy;  // default of the server
-  std::string chat_template = "<|im_start|> <|im_end|>";
+  std::string chat_template =
+      "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
   std::string fingerprint = "00000000000000000000000000000001";
   int max_sessions = 64;
   int64_t max_queued_bytes = 1 << 20;
