@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "model/blocks.h"
-#include "model/config.h"
 #include "model/engine.h"
-#include "model/read_tensors.h"
+#include "model/model.h"
+#include "model/tokenizer.h"
 #include "tests/support/default_model.h"
 #include "tests/support/memory_units.h"
 
@@ -22,12 +22,7 @@ using model::TokenId;
 struct GemmaReference : ::testing::Test {
   static void SetUpTestSuite() {
     if (testing::gemma3_path().empty()) return;
-    const auto file = model::GgufFile::open(testing::gemma3_path());
-    auto model = std::make_shared<model::Model>();
-    model->config = read_config(file);
-    model->tensors = read_tensors(file, model->config);
-    model->files = {file.mapping()};
-    loaded = model;
+    loaded = model::Model::load(testing::gemma3_path());
     std::ifstream in(RINGTIDE_FIXTURES "/gemma3_greedy.json");
     fixture = nlohmann::json::parse(in);
   }
@@ -38,6 +33,16 @@ struct GemmaReference : ::testing::Test {
   static inline std::shared_ptr<const model::Model> loaded;
   static inline nlohmann::json fixture;
 };
+
+TEST_F(GemmaReference, TextsBecomeTheExpectedPrompts) {
+  const model::Tokenizer& tokenizer = *loaded->tokenizer;
+  ASSERT_TRUE(tokenizer.adds_bos());
+  for (const auto& c : fixture["cases"]) {
+    std::vector<TokenId> prompt = tokenizer.encode(c["text"].get<std::string>());
+    prompt.insert(prompt.begin(), tokenizer.bos());
+    EXPECT_EQ(prompt, c["prompt"].get<std::vector<TokenId>>()) << c["name"];
+  }
+}
 
 // Each expected token is fed, so that one near-tie that goes the other way does not end the
 // comparison: there alone the two may differ.

@@ -175,6 +175,12 @@ TEST_F(HfFolder, RowsWithoutATokenAreUnused) {
   EXPECT_EQ(model->tokenizer->size(), static_cast<int32_t>(embedding.shape[0]));
 }
 
+TEST_F(HfFolder, ATemplateMayBeAFileOfItsOwn) {
+  tiny_folder({}).write(folder_);
+  std::ofstream(folder_ + "/chat_template.jinja") << "{{ messages }}";
+  EXPECT_EQ(Model::load(folder_)->chat_template, "{{ messages }}");
+}
+
 struct BadFolder {
   const char* what;
   std::function<void(TinyFolder&)> change;
