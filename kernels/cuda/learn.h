@@ -40,7 +40,8 @@ struct Learn {
   int64_t window = 0;              // band: 0 <= distance < window
   float scale = 0;
 };
-// Order of additions is by query: the same sums however the queries were cut into calls.
+// Order of additions is by query: the same sums however the queries were cut into calls. Two runs of
+// a call must not share a sum.
 void learn(const Learn& a, cudaStream_t stream);
 
 // Representatives of one unit, all layers: for each layer and query head the mean of the `take`

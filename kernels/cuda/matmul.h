@@ -23,7 +23,9 @@ struct Product {
   bf16* y = nullptr;        // (m, n); or
   float* y32 = nullptr;     // (m, n); exactly one of the two is set
   Write write = Write::Replace;  // Add: y32 only
-  float* scratch = nullptr;      // few_rows_scratch() floats
+  // few_rows_scratch() floats. Its first 128 are counters: zeroed once, before the first use; every
+  // call leaves them zero. One scratch serves all products of a stream.
+  float* scratch = nullptr;
 };
 int64_t few_rows_scratch(int64_t n, int64_t k);  // floats, enough for any m <= kFewRows
 void few_rows(const Product& p, cudaStream_t stream);
