@@ -5,6 +5,7 @@
 #include "kernels/cuda/by_head_dim.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/edge.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/lookup_scratch.h"
 #include "kernels/cuda/vector.cuh"
 
@@ -13,7 +14,7 @@ namespace {
 
 constexpr int kScoreThreads = 512;
 constexpr int kRelevanceThreads = 256;
-constexpr int kChooseThreads = 1024;
+constexpr int kChooseThreads = kEdgeThreads;
 
 // Whether the row has more candidates than it wants.
 __device__ bool has_choice(const Memory& m) { return m.sealed - m.first > m.select; }
@@ -25,6 +26,7 @@ __global__ void __launch_bounds__(kScoreThreads)
     score_units(const Lookup a, const LookupScratch scratch) {
   constexpr int kLanes = Dim / 8;  // of a head
   constexpr int kStep = 8;         // units on their way at once; at most kLanes
+  after_previous();
   const int row = blockIdx.y;
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kScoreTile;
@@ -81,7 +83,7 @@ __global__ void __launch_bounds__(kScoreThreads)
     terms = warp_sum<8>(terms);
     if (valid && within == 0) {
       const int64_t tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
-      scratch.tiles[(row * tiles + blockIdx.x) * heads + head] = make_float2(most, terms);
+      scratch.tiles[(int64_t{row} * heads + head) * tiles + blockIdx.x] = make_float2(most, terms);
     }
   }
 }
@@ -90,6 +92,7 @@ __global__ void __launch_bounds__(kScoreThreads)
 __global__ void __launch_bounds__(kRelevanceThreads)
     sum_votes(const Lookup a, const LookupScratch scratch) {
   extern __shared__ float2 softmax[];  // (heads): greatest, 1 / sum
+  after_previous();
   const int row = blockIdx.y, heads = a.shape.heads;
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kRelevanceThreads;
@@ -98,16 +101,17 @@ __global__ void __launch_bounds__(kRelevanceThreads)
   if (a.vote == Vote::Softmax) {
     const int tiles = (m.sealed + kScoreTile - 1) / kScoreTile;
     const int64_t row_tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
-    const float2* const of = scratch.tiles + row * row_tiles * heads;
+    const float2* const all = scratch.tiles + row * row_tiles * heads;
     const int lane = threadIdx.x % 32;
     for (int h = threadIdx.x / 32; h < heads; h += kRelevanceThreads / 32) {
+      const float2* const of = all + h * row_tiles;
       float most = -INFINITY, sum = 0;
 #pragma unroll 4
-      for (int t = lane; t < tiles; t += 32) most = fmaxf(most, of[int64_t{t} * heads + h].x);
+      for (int t = lane; t < tiles; t += 32) most = fmaxf(most, of[t].x);
       most = warp_max(most);
 #pragma unroll 4
       for (int t = lane; t < tiles; t += 32) {
-        const float2 tile = of[int64_t{t} * heads + h];
+        const float2 tile = of[t];
         sum += tile.x == -INFINITY ? 0.0f : tile.y * expf((tile.x - most) * scale);
       }
       sum = warp_sum(sum);
@@ -130,8 +134,9 @@ __global__ void __launch_bounds__(kRelevanceThreads)
 // One block a row: the `select` most relevant, in order of units.
 __global__ void __launch_bounds__(kChooseThreads)
     choose(const Lookup a, const LookupScratch scratch) {
-  __shared__ EdgeMemory memory;
+  __shared__ EdgeMemory<1> memory;
   __shared__ uint32_t warp_counts[kChooseThreads / 32];
+  after_previous();
   const int row = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const Memory m = a.memory[row];
   int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
@@ -187,13 +192,14 @@ void choose_units(const Lookup& a, cudaStream_t stream) {
     const int chunks = a.shape.heads * a.shape.head_dim / 8;
     const int threads = std::min(kScoreThreads, (chunks + 31) / 32 * 32);
     const dim3 tiles((a.max_sealed + kScoreTile - 1) / kScoreTile, a.rows);
-    by_head_dim(a.shape.head_dim,
-                [&](auto dim) { score_units<dim()><<<tiles, threads, 0, stream>>>(a, scratch); });
+    by_head_dim(a.shape.head_dim, [&](auto dim) {
+      launch("choose_units", score_units<dim()>, tiles, threads, 0, stream, a, scratch);
+    });
     const dim3 units((a.max_sealed + kRelevanceThreads - 1) / kRelevanceThreads, a.rows);
-    sum_votes<<<units, kRelevanceThreads, a.shape.heads * sizeof(float2), stream>>>(a, scratch);
+    launch("choose_units", sum_votes, units, kRelevanceThreads, a.shape.heads * sizeof(float2),
+           stream, a, scratch);
   }
-  choose<<<a.rows, kChooseThreads, 0, stream>>>(a, scratch);
-  check_launch("choose_units");
+  launch("choose_units", choose, a.rows, kChooseThreads, 0, stream, a, scratch);
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/visible.cuh"
@@ -84,6 +84,7 @@ __global__ void __launch_bounds__(Shape<Dim>::kWarps * 32)
   __shared__ Part parts[kMaxBlocks];
   __shared__ float warp_max_logit[S::kWarps][kQueries], warp_sums[S::kWarps][kQueries];
 
+  after_previous();
   const int row = blockIdx.z, split = blockIdx.x;
   const int group = a.shape.group();
   const int tiles = (group + kQueries - 1) / kQueries;
@@ -298,6 +299,7 @@ __global__ void __launch_bounds__(kMergeThreads)
   constexpr int kTeams = kMergeThreads / Dim;
   __shared__ float team_sums[kTeams][Dim];
   const int head = blockIdx.x, row = blockIdx.y, tid = threadIdx.x;
+  after_previous();
   const int count = counts_of(a.lists[row]).all();
   const int per_split = split_blocks(count, a.shape.kv_heads);
   const int splits = (count + per_split - 1) / per_split;
@@ -334,17 +336,17 @@ __global__ void __launch_bounds__(kMergeThreads)
 }
 
 template <int Dim, bool Small>
-void launch(const DecodeAttention& a, const Partials& partials, int splits, cudaStream_t stream) {
+void start(const DecodeAttention& a, const Partials& partials, int splits, cudaStream_t stream) {
   using S = Shape<Dim>;
   check(cudaFuncSetAttribute(attend_split<Dim, Small>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              S::kSharedBytes),
         "decode_attention");
   const int tiles = (a.shape.group() + kQueries - 1) / kQueries;
-  attend_split<Dim, Small>
-      <<<dim3(splits, a.shape.kv_heads * tiles, a.rows), S::kWarps * 32, S::kSharedBytes, stream>>>(
-          a, partials, splits);
-  merge_splits<Dim><<<dim3(a.shape.heads, a.rows), kMergeThreads, splits * sizeof(float), stream>>>(
-      a, partials, splits);
+  launch("decode_attention", attend_split<Dim, Small>,
+         dim3(splits, a.shape.kv_heads * tiles, a.rows), S::kWarps * 32, S::kSharedBytes, stream, a,
+         partials, splits);
+  launch("decode_attention", merge_splits<Dim>, dim3(a.shape.heads, a.rows), kMergeThreads,
+         splits * sizeof(float), stream, a, partials, splits);
 }
 
 }  // namespace
@@ -362,12 +364,11 @@ void decode_attention(const DecodeAttention& a, cudaStream_t stream) {
     const Partials partials{a.scratch,
                             reinterpret_cast<float2*>(a.scratch + queries * splits * dim())};
     if (a.shape.group() <= 8) {
-      launch<dim(), true>(a, partials, splits, stream);
+      start<dim(), true>(a, partials, splits, stream);
     } else {
-      launch<dim(), false>(a, partials, splits, stream);
+      start<dim(), false>(a, partials, splits, stream);
     }
   });
-  check_launch("decode_attention");
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -1,5 +1,5 @@
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -23,6 +23,7 @@ struct alignas(N % 4 == 0 ? 16 : 4) Floats {
 template <int N>
 __global__ void embed_rows(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidden,
                            float scale, float* x) {
+  after_previous();
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at >= rows * hidden) return;
   const int64_t r = at / hidden, i = at % hidden;
@@ -37,6 +38,7 @@ __global__ void embed_rows(const int32_t* tokens, const bf16* table, int64_t row
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     norm_rows(const float* x, const float* weight, float eps, int64_t dim, bf16* y) {
+  after_previous();
   x += blockIdx.x * dim;
   y += blockIdx.x * dim;
   float squares = 0;
@@ -65,6 +67,7 @@ __device__ float activate(float x, Gate gate) {
 
 template <int N>
 __global__ void gate_rows(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y) {
+  after_previous();
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at >= rows * n) return;
   const bf16* from = x + at / n * 2 * n + at % n;
@@ -78,6 +81,7 @@ __global__ void gate_rows(const bf16* x, int64_t rows, int64_t n, Gate gate, bf1
 
 __global__ void angles(const double* inv_freq, int32_t half, int64_t position, int64_t n,
                        float* cos_out, float* sin_out) {
+  after_previous();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= n * half) return;
   const double p = static_cast<double>(position + at / half), f = inv_freq[at % half];
@@ -99,43 +103,31 @@ void embed(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidde
            float* x, cudaStream_t stream) {
   const int64_t n = rows * hidden;
   if (n == 0) return;
-  if (wide(hidden)) {
-    embed_rows<kWide>
-        <<<blocks(n / kWide), kThreads, 0, stream>>>(tokens, table, rows, hidden, scale, x);
-  } else {
-    embed_rows<1><<<blocks(n), kThreads, 0, stream>>>(tokens, table, rows, hidden, scale, x);
-  }
-  check_launch("embed");
+  const bool by_vector = wide(hidden);
+  launch("embed", by_vector ? embed_rows<kWide> : embed_rows<1>, blocks(by_vector ? n / kWide : n),
+         kThreads, 0, stream, tokens, table, rows, hidden, scale, x);
 }
 
 void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t dim, bf16* y,
               cudaStream_t stream) {
   if (rows == 0 || dim == 0) return;
-  const unsigned grid = static_cast<unsigned>(rows);
-  if (dim % 4 == 0) {
-    norm_rows<4><<<grid, kThreads, 0, stream>>>(x, weight, eps, dim, y);
-  } else {
-    norm_rows<1><<<grid, kThreads, 0, stream>>>(x, weight, eps, dim, y);
-  }
-  check_launch("rms_norm");
+  launch("rms_norm", dim % 4 == 0 ? norm_rows<4> : norm_rows<1>, static_cast<unsigned>(rows),
+         kThreads, 0, stream, x, weight, eps, dim, y);
 }
 
 void gate_mul(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y, cudaStream_t stream) {
   const int64_t all = rows * n;
   if (all == 0) return;
-  if (wide(n)) {
-    gate_rows<kWide><<<blocks(all / kWide), kThreads, 0, stream>>>(x, rows, n, gate, y);
-  } else {
-    gate_rows<1><<<blocks(all), kThreads, 0, stream>>>(x, rows, n, gate, y);
-  }
-  check_launch("gate_mul");
+  const bool by_vector = wide(n);
+  launch("gate_mul", by_vector ? gate_rows<kWide> : gate_rows<1>,
+         blocks(by_vector ? all / kWide : all), kThreads, 0, stream, x, rows, n, gate, y);
 }
 
 void rope_angles(const double* inv_freq, int32_t half, int64_t position, int64_t n, float* cos,
                  float* sin, cudaStream_t stream) {
   if (n * half == 0) return;
-  angles<<<blocks(n * half), kThreads, 0, stream>>>(inv_freq, half, position, n, cos, sin);
-  check_launch("rope_angles");
+  launch("rope_angles", angles, blocks(n * half), kThreads, 0, stream, inv_freq, half, position, n,
+         cos, sin);
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -5,7 +5,7 @@
 // last. The parts depend on (n, k) alone.
 #include <algorithm>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/mma.cuh"
 
@@ -62,37 +62,47 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
   };
   const bf16* const w = p.w + int64_t{tile} * kTileRows * p.k;
   const int64_t rows_left = p.n - int64_t{tile} * kTileRows;
-  const auto load = [&](int step, int stage) {
+  const auto load_w = [&](int step, int stage) {
     const int64_t k = int64_t{step} * kDepth + chunk * 8;
     const uint32_t to = base + stage * kStageBytes<Columns>;
-    const bool in = k < p.k;
 #pragma unroll
     for (int i = 0; i < kTileRows / 32; ++i) {
       const int row = line + 32 * i;
-      const bool valid = in && row < rows_left;
+      const bool valid = k < p.k && row < rows_left;
       copy_async(to + place(row), valid ? w + row * p.k + k : p.w, valid);
     }
+  };
+  const auto load_x = [&](int step, int stage) {
+    const int64_t k = int64_t{step} * kDepth + chunk * 8;
+    const uint32_t to = base + stage * kStageBytes<Columns> + kTileRows * kDepth * 2;
 #pragma unroll
     for (int i = 0; i < (Columns + 3) / 4; ++i) {
       const int row = line + 32 * i;
       if (Columns < 4 && row >= 8 * Columns) break;
-      const bool valid = in && row < p.m;
-      copy_async(to + kTileRows * kDepth * 2 + place(row), valid ? p.x + row * p.k + k : p.x,
-                 valid);
+      const bool valid = k < p.k && row < p.m;
+      copy_async(to + place(row), valid ? p.x + row * p.k + k : p.x, valid);
     }
   };
 
   float sums[Columns][4] = {};
+  // Weights depend on no other kernel.
+#pragma unroll
+  for (int i = 0; i < kS - 1; ++i)
+    if (first_step + i < end_step) load_w(first_step + i, i);
+  after_previous();
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i) {
-    if (first_step + i < end_step) load(first_step + i, i);
+    if (first_step + i < end_step) load_x(first_step + i, i);
     commit_copies();
   }
   for (int step = first_step, stage = 0; step < end_step; ++step, stage = (stage + 1) % kS) {
     wait_copies<kS - 2>();
     __syncthreads();
     const int ahead = step + kS - 1;
-    if (ahead < end_step) load(ahead, (stage + kS - 1) % kS);
+    if (ahead < end_step) {
+      load_w(ahead, (stage + kS - 1) % kS);
+      load_x(ahead, (stage + kS - 1) % kS);
+    }
     commit_copies();
 
     const uint32_t at = base + stage * kStageBytes<Columns>;
@@ -137,19 +147,19 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     if (!last) return;
     __threadfence();
 #pragma unroll
-    for (int j = 0; j < Columns; ++j) {
-      float4 sum = __ldcg(at(0, j));
-      for (int i = 1; i < s.parts; ++i) {
-        const float4 more = __ldcg(at(i, j));
-        sum.x += more.x;
-        sum.y += more.y;
-        sum.z += more.z;
-        sum.w += more.w;
+    for (int j = 0; j < Columns; ++j) sums[j][0] = sums[j][1] = sums[j][2] = sums[j][3] = 0;
+#pragma unroll 4
+    for (int i = 0; i < s.parts; ++i) {
+      float4 more[Columns];
+#pragma unroll
+      for (int j = 0; j < Columns; ++j) more[j] = __ldcg(at(i, j));
+#pragma unroll
+      for (int j = 0; j < Columns; ++j) {
+        sums[j][0] += more[j].x;
+        sums[j][1] += more[j].y;
+        sums[j][2] += more[j].z;
+        sums[j][3] += more[j].w;
       }
-      sums[j][0] = sum.x;
-      sums[j][1] = sum.y;
-      sums[j][2] = sum.z;
-      sums[j][3] = sum.w;
     }
   }
 
@@ -171,11 +181,11 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
 }
 
 template <int Columns>
-void launch(const Product& p, const Split& s, cudaStream_t stream) {
+void start(const Product& p, const Split& s, cudaStream_t stream) {
   constexpr int kBytes = kStages<Columns> * kStageBytes<Columns>;
   check(cudaFuncSetAttribute(product<Columns>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "few_rows");
-  product<Columns><<<dim3(s.parts, s.tiles), kThreads, kBytes, stream>>>(p, s);
+  launch("few_rows", product<Columns>, dim3(s.parts, s.tiles), kThreads, kBytes, stream, p, s);
 }
 
 }  // namespace
@@ -194,15 +204,14 @@ void few_rows(const Product& p, cudaStream_t stream) {
                                 std::to_string(p.k) + ", or its outputs are not as promised");
   const Split s = split(p.n, p.k);
   if (p.m <= 8) {
-    launch<1>(p, s, stream);
+    start<1>(p, s, stream);
   } else if (p.m <= 16) {
-    launch<2>(p, s, stream);
+    start<2>(p, s, stream);
   } else if (p.m <= 32) {
-    launch<4>(p, s, stream);
+    start<4>(p, s, stream);
   } else {
-    launch<8>(p, s, stream);
+    start<8>(p, s, stream);
   }
-  check_launch("few_rows");
 }
 
 }  // namespace ringtide::kernels::cuda

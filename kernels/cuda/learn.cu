@@ -2,22 +2,20 @@
 // by query. Sums are then taken column after column, one thread a token and head: by query, in
 // order.
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/learn.h"
 #include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/visible.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kTokens = 64;  // keys of a block: 16 a warp
-// Columns of a tile: what 48 KiB of shared memory hold.
-template <int Dim>
-constexpr int kTileColumns = Dim == 256 ? 16 : 32;
+constexpr int kTokens = 64;   // keys of a block: 16 a warp
+constexpr int kColumns = 32;  // of a tile: heads of the group, for as many queries as fit
 
 // query_sum += the queries of a run, one thread a value.
 __global__ void sum_queries(const Learn a) {
+  after_previous();
   const LearnRun& run = a.runs[blockIdx.y];
   const int row = a.shape.heads * a.shape.head_dim;
   const int at = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
@@ -29,25 +27,31 @@ __global__ void sum_queries(const Learn a) {
   *to = sum;
 }
 
+template <int Dim>
+struct Tiles {
+  alignas(128) bf16 keys[kTokens * Dim];
+  alignas(128) bf16 queries[2][kColumns * Dim];  // one is worked on while the other comes
+  float logits[kColumns][kTokens + 1];
+};
+
 // Blocks: (tiles of kTokens of a page, KV heads, runs * 2): the own page, then the leaving one.
 template <int Dim>
 __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
   constexpr int kChunks = Dim / 8;
-  constexpr int kColumns = kTileColumns<Dim>;
-  __shared__ __align__(128) bf16 keys[kTokens * Dim];
-  __shared__ __align__(128) bf16 queries[kColumns * Dim];
-  __shared__ float logits[kColumns][kTokens + 1];
+  extern __shared__ __align__(128) unsigned char shared[];
+  auto& tiles = *reinterpret_cast<Tiles<Dim>*>(shared);
+  after_previous();
   const LearnRun& run = a.runs[blockIdx.z / 2];
   const bool own = blockIdx.z % 2 == 0;
   float* sums = own ? run.own_sums : run.leaving_sums;
   if (!sums) return;
   sums += a.logit_offset;
   const int32_t key_row = (own ? run.own_row : run.leaving_row) + a.row_offset;
-  const int64_t key_position = own ? run.own_position : run.leaving_position;
   const int kv_head = blockIdx.y, group = a.shape.group();
   const int first = static_cast<int>(blockIdx.x) * kTokens;
   const int tokens = min((own ? run.own_end : a.unit) - first, kTokens);
-  if (tokens <= 0) return;
+  const int queries = run.q_end - run.q_begin;
+  if (tokens <= 0 || queries <= 0) return;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
 
   const auto chunk_at = [](const bf16* tile, int line, int chunk) {
@@ -57,66 +61,85 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
   for (int i = tid; i < kTokens * kChunks; i += kThreads) {
     const int token = i / kChunks, chunk = i % kChunks;
     const bool valid = token < tokens;
-    copy_async(chunk_at(keys, token, chunk), valid ? k + token * Dim + chunk * 8 : k, valid);
+    copy_async(chunk_at(tiles.keys, token, chunk), valid ? k + token * Dim + chunk * 8 : k, valid);
   }
 
-  const Band band{0, a.window - 1};
-  const int columns = (run.q_end - run.q_begin) * group;
-  const int tile_queries = kColumns / group > 0 ? kColumns / group : 1;
-  const int tile_columns = tile_queries * group;  // whole queries where they fit, else parts of one
-  for (int start = 0; start < columns;) {
-    // A tile ends with a query, but where a group is wider than a tile.
-    const int width = group > kColumns ? min(kColumns, group - start % group) : tile_columns;
-    const int n = min(width, columns - start);
-    for (int i = tid; i < kColumns * kChunks; i += kThreads) {
-      const int column = i / kChunks, chunk = i % kChunks;
-      const bool valid = column < n;
-      const int at = valid ? start + column : 0;
-      const int64_t query = run.q_begin + at / group;
-      const int head = kv_head * group + at % group;
-      copy_async(chunk_at(queries, column, chunk),
-                 a.q + (query * a.shape.heads + head) * Dim + chunk * 8, valid);
+  // Queries [begin, end) of the run see this thread's token, for 0 <= distance < window.
+  const int token = tid % kTokens;
+  const int64_t distance = run.q_position - (own ? run.own_position : run.leaving_position) -
+                           first - token;  // of the first query
+  const int begin = static_cast<int>(max(int64_t{0}, min(-distance, int64_t{queries})));
+  const int end = static_cast<int>(max(int64_t{0}, min(a.window - distance, int64_t{queries})));
+
+  // A wide group takes several rounds of heads.
+  for (int base = 0; base < group; base += kColumns) {
+    const int heads = min(group - base, kColumns);
+    const int per_tile = kColumns / heads;  // queries
+    const int first_head = kv_head * group + base;
+    const auto load = [&](int query, bf16* to) {
+      const int columns = min(per_tile, queries - query) * heads;
+      for (int i = tid; i < kColumns * kChunks; i += kThreads) {
+        const int column = i / kChunks, chunk = i % kChunks;
+        const bool valid = column < columns;
+        const int64_t row = run.q_begin + query + (valid ? column / heads : 0);
+        const int head = first_head + column % heads;
+        copy_async(chunk_at(to, column, chunk),
+                   a.q + (row * a.shape.heads + head) * Dim + chunk * 8, valid);
+      }
+    };
+    float mine[kColumns / 2];  // of this token, for every second head
+#pragma unroll
+    for (int j = 0; j < kColumns / 2; ++j) {
+      const int h = 2 * j + tid / kTokens;
+      const int64_t at = int64_t{first_head + h} * a.unit + first + token;
+      mine[j] = h < heads && token < tokens ? sums[at] : 0;
     }
+    load(0, tiles.queries[0]);
     commit_copies();
+    for (int query = 0, tile = 0; query < queries; query += per_tile, ++tile) {
+      if (query + per_tile < queries) load(query + per_tile, tiles.queries[(tile + 1) % 2]);
+      commit_copies();
+      wait_copies<1>();
+      __syncthreads();
+      float out[kColumns / 8][4] = {};
+#pragma unroll
+      for (int kk = 0; kk < Dim / 16; ++kk) {
+        uint32_t key[4];
+        load_matrices(key, chunk_at(tiles.keys, warp * 16 + lane % 16, 2 * kk + lane / 16));
+#pragma unroll
+        for (int j = 0; j < kColumns / 8; j += 2) {
+          uint32_t q[4];
+          load_matrices(q, chunk_at(tiles.queries[tile % 2], (j + lane / 16) * 8 + lane % 8,
+                                    2 * kk + lane / 8 % 2));
+          mma(out[j], key, q[0], q[1]);
+          mma(out[j + 1], key, q[2], q[3]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kColumns / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          tiles.logits[j * 8 + lane % 4 * 2 + i % 2][warp * 16 + lane / 4 + i / 2 * 8] = out[j][i];
+      }
+      __syncthreads();
+      const int from = max(begin, query), to = min(end, min(query + per_tile, queries));
+#pragma unroll
+      for (int j = 0; j < kColumns / 2; ++j) {
+        const int h = 2 * j + tid / kTokens;
+        if (2 * j >= heads) break;
+        if (h < heads)
+          for (int q = from; q < to; ++q)
+            mine[j] = fmaf(a.scale, tiles.logits[(q - query) * heads + h][token], mine[j]);
+      }
+      __syncthreads();
+    }
     wait_copies<0>();
-    __syncthreads();
-    float out[kColumns / 8][4] = {};
 #pragma unroll
-    for (int kk = 0; kk < Dim / 16; ++kk) {
-      uint32_t key[4];
-      load_matrices(key, chunk_at(keys, warp * 16 + lane % 16, 2 * kk + lane / 16));
-#pragma unroll
-      for (int j = 0; j < kColumns / 8; j += 2) {
-        uint32_t q[4];
-        load_matrices(q, chunk_at(queries, (j + lane / 16) * 8 + lane % 8, 2 * kk + lane / 8 % 2));
-        mma(out[j], key, q[0], q[1]);
-        mma(out[j + 1], key, q[2], q[3]);
-      }
+    for (int j = 0; j < kColumns / 2; ++j) {
+      const int h = 2 * j + tid / kTokens;
+      if (h < heads && token < tokens)
+        sums[int64_t{first_head + h} * a.unit + first + token] = mine[j];
     }
-#pragma unroll
-    for (int j = 0; j < kColumns / 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        logits[j * 8 + lane % 4 * 2 + i % 2][warp * 16 + lane / 4 + i / 2 * 8] = out[j][i];
-    }
-    __syncthreads();
-    const int heads = min(group, n);  // of this tile
-    for (int i = tid; i < heads * kTokens; i += kThreads) {
-      const int token = i % kTokens, h = i / kTokens;
-      if (token >= tokens) continue;
-      const int head = kv_head * group + (start + h) % group;
-      float* const to = sums + int64_t{head} * a.unit + first + token;
-      float sum = *to;
-      for (int column = h; column < n; column += group) {
-        const int64_t position = run.q_position + (start + column) / group;
-        const bool seen =
-            !visible(first + token, first + token + 1, key_position, position, band).empty();
-        if (seen) sum += a.scale * logits[column][token];
-      }
-      *to = sum;
-    }
-    __syncthreads();
-    start += n;
   }
 }
 
@@ -125,11 +148,16 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
 void learn(const Learn& a, cudaStream_t stream) {
   if (a.run_count == 0) return;
   const int row = a.shape.heads * a.shape.head_dim;
-  sum_queries<<<dim3((row + kThreads - 1) / kThreads, a.run_count), kThreads, 0, stream>>>(a);
+  launch("learn", sum_queries, dim3((row + kThreads - 1) / kThreads, a.run_count), kThreads, 0,
+         stream, a);
   const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 2 * a.run_count);
-  by_head_dim(a.shape.head_dim,
-              [&](auto dim) { sum_logits<dim()><<<grid, kThreads, 0, stream>>>(a); });
-  check_launch("learn");
+  by_head_dim(a.shape.head_dim, [&](auto dim) {
+    constexpr int kBytes = sizeof(Tiles<dim()>);
+    check(cudaFuncSetAttribute(sum_logits<dim()>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               kBytes),
+          "learn");
+    launch("learn", sum_logits<dim()>, grid, kThreads, kBytes, stream, a);
+  });
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -6,7 +6,7 @@
 namespace ringtide::kernels::cuda {
 
 // Units whose scores one block makes, and whose part of the softmax it sums.
-constexpr int kScoreTile = 16;
+constexpr int kScoreTile = 32;
 
 struct ChunkCopy {
   const std::byte* from;
@@ -15,7 +15,7 @@ struct ChunkCopy {
 
 struct LookupScratch {
   float* votes;      // (rows, heads, max_sealed): inner products
-  float2* tiles;     // (rows, tiles, heads): greatest inner product, and sum of the softmax's terms
+  float2* tiles;     // (rows, heads, tiles): greatest inner product, and sum of the softmax's terms
   float* relevance;  // (rows, max_sealed)
   ChunkCopy* copies;     // (rows, max_select)
   int32_t* copy_counts;  // (rows)

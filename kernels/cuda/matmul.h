@@ -13,7 +13,8 @@ namespace ringtide::kernels::cuda {
 
 enum class Write : uint8_t { Replace, Add };
 
-// For m <= kFewRows. Reads every weight once: bound by memory.
+// For m <= kFewRows. Reads every weight once: bound by memory. Weights are read before the kernel in
+// front of it on the stream has ended: that one must not be what writes them.
 constexpr int32_t kFewRows = 64;
 struct Product {
   const bf16* x = nullptr;  // (m, k), rows 16-byte aligned

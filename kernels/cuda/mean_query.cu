@@ -1,5 +1,5 @@
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/learn.h"
 #include "kernels/cuda/rotate.cuh"
 
@@ -13,6 +13,7 @@ template <int Dim>
 __global__ void __launch_bounds__(kWarps * 32)
     mean(int heads, const bf16* q, const int32_t* begin, const int32_t* angle, const float* cos,
          const float* sin, bf16* out) {
+  after_previous();
   using Head = HeadVector<Dim>;
   __shared__ Head parts[kWarps][32];
   const int head = blockIdx.x, row = blockIdx.y;
@@ -56,10 +57,9 @@ void mean_query(const Heads& shape, const bf16* q, const int32_t* begin, const i
                 int32_t rows, const float* cos, const float* sin, bf16* out, cudaStream_t stream) {
   if (rows == 0) return;
   by_head_dim(shape.head_dim, [&](auto dim) {
-    mean<dim()><<<dim3(shape.heads, rows), kWarps * 32, 0, stream>>>(shape.heads, q, begin, angle,
-                                                                     cos, sin, out);
+    launch("mean_query", mean<dim()>, dim3(shape.heads, rows), kWarps * 32, 0, stream, shape.heads,
+           q, begin, angle, cos, sin, out);
   });
-  check_launch("mean_query");
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -1,5 +1,5 @@
 // A lookup's second half: slots for the chosen units, and the copies of what is in none.
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/lookup_scratch.h"
 
 namespace ringtide::kernels::cuda {
@@ -18,6 +18,7 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   __shared__ int freed[kMaxSelect];  // slots to take, those used longest ago first
   __shared__ uint32_t busy[kMaxSlots / 32];
   __shared__ int fetches;
+  after_previous();
   const int row = blockIdx.x, tid = threadIdx.x;
   const Memory m = a.memory[row];
   const Slots slots = a.slots[row];
@@ -110,6 +111,7 @@ constexpr int kInFlight = 4;     // loads of 16 bytes a thread
 
 __global__ void __launch_bounds__(kCopyThreads)
     fetch(const Lookup a, const LookupScratch scratch, const int64_t vectors) {
+  after_previous();
   const int row = blockIdx.y;
   const int count = scratch.copy_counts[row];
   const ChunkCopy* const copies = scratch.copies + int64_t{row} * a.max_select;
@@ -138,12 +140,12 @@ void place_units(const Lookup& a, cudaStream_t stream) {
     throw std::invalid_argument("place_units: " + std::to_string(a.max_select) +
                                 " units wanted at once; at most " + std::to_string(kMaxSelect));
   const LookupScratch scratch(a);
-  assign<<<a.rows, kThreads, 0, stream>>>(a, scratch);
+  launch("place_units", assign, a.rows, kThreads, 0, stream, a, scratch);
   if (a.max_select > 0) {
     const int64_t vectors = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim / 8;
-    fetch<<<dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream>>>(a, scratch, vectors);
+    launch("place_units", fetch, dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream, a, scratch,
+           vectors);
   }
-  check_launch("place_units");
 }
 
 }  // namespace ringtide::kernels::cuda

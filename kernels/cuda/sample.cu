@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/edge.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/sample.h"
 
 namespace ringtide::kernels::cuda {
@@ -10,9 +11,9 @@ namespace {
 constexpr int kPenaltyThreads = 256;
 constexpr int kHighestThreads = 512;
 constexpr int kParts = 32;  // of a row, when its highest logit is searched
-constexpr int kDrawThreads = 1024;
+constexpr int kDrawThreads = kEdgeThreads;
 constexpr int kDrawWarps = kDrawThreads / 32;
-constexpr int kMassBits = 43;
+constexpr int kMassBits = 41;
 constexpr int32_t kMaxVocabulary = 1 << 18;
 
 struct Best {
@@ -31,6 +32,7 @@ __device__ Best warp_best(Best x) {
 }
 
 __global__ void penalise(float* logits, int32_t vocabulary, const SampleRow* rows) {
+  after_previous();
   const SampleRow& row = rows[blockIdx.x];
   const float penalty = row.repetition_penalty;
   if (penalty == 1.0f || !(penalty > 0.0f) || isinf(penalty)) return;
@@ -48,6 +50,7 @@ __global__ void penalise(float* logits, int32_t vocabulary, const SampleRow* row
 __global__ void __launch_bounds__(kHighestThreads)
     highest_of_part(const float* logits, int32_t vocabulary, Best* best) {
   __shared__ Best warps[kHighestThreads / 32];
+  after_previous();
   const int part = (vocabulary + kParts - 1) / kParts;
   const int begin = static_cast<int>(blockIdx.x) * part, end = min(begin + part, vocabulary);
   logits += int64_t{blockIdx.y} * vocabulary;
@@ -103,10 +106,11 @@ __device__ uint64_t block_total(uint64_t x, unsigned long long& total) {
 __global__ void __launch_bounds__(kDrawThreads)
     draw(const float* logits, const int n, const SampleRow* rows, const Best* parts,
          float* all_weights, int32_t* token) {
-  __shared__ EdgeMemory memory;
+  __shared__ EdgeMemory<3> memory;
   __shared__ unsigned long long total_memory;
   __shared__ unsigned long long warp_mass[kDrawWarps];
   __shared__ uint32_t warp_ties[kDrawWarps];
+  after_previous();
   const SampleRow row = rows[blockIdx.x];
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   logits += int64_t{blockIdx.x} * n;
@@ -124,6 +128,7 @@ __global__ void __launch_bounds__(kDrawThreads)
   if (row.top_k > 0 && row.top_k < n) {
     const auto one = [&](int i) { return uint64_t{weigh.candidate(logits[i])}; };
     uint64_t mine = 0;
+#pragma unroll 4
     for (int i = tid; i < n; i += kDrawThreads) mine += one(i);
     if (static_cast<uint64_t>(row.top_k) < block_total(mine, total_memory)) {
       const Edge top = find_edge(n, row.top_k, memory, key, one);
@@ -139,6 +144,7 @@ __global__ void __launch_bounds__(kDrawThreads)
     return w >= least ? w : 0.0f;
   };
   uint64_t mine = 0;
+#pragma unroll 4
   for (int i = tid; i < n; i += kDrawThreads) {
     const float logit = logits[i];
     const float w = ordered(logit) >= edge ? weight_of(logit) : 0.0f;
@@ -174,6 +180,7 @@ __global__ void __launch_bounds__(kDrawThreads)
   const int begin = warp * range, end = min(begin + range, n);
   uint64_t sum = 0;
   uint32_t same = 0;
+#pragma unroll 4
   for (int i = begin + lane; i < end; i += 32) {
     const uint32_t k = key(i);
     if (k > edge) sum += mass(weights[i]);
@@ -232,11 +239,11 @@ void sample(float* logits, int32_t row_count, int32_t vocabulary, const SampleRo
                                 "; at most " + std::to_string(kMaxVocabulary));
   auto* const best = reinterpret_cast<Best*>(scratch);
   float* const weights = scratch + int64_t{row_count} * kParts * 2;
-  penalise<<<row_count, kPenaltyThreads, 0, stream>>>(logits, vocabulary, rows);
-  highest_of_part<<<dim3(kParts, row_count), kHighestThreads, 0, stream>>>(logits, vocabulary,
-                                                                           best);
-  draw<<<row_count, kDrawThreads, 0, stream>>>(logits, vocabulary, rows, best, weights, token);
-  check_launch("sample");
+  launch("sample", penalise, row_count, kPenaltyThreads, 0, stream, logits, vocabulary, rows);
+  launch("sample", highest_of_part, dim3(kParts, row_count), kHighestThreads, 0, stream, logits,
+         vocabulary, best);
+  launch("sample", draw, row_count, kDrawThreads, 0, stream, logits, vocabulary, rows, best,
+         weights, token);
 }
 
 }  // namespace ringtide::kernels::cuda

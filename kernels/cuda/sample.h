@@ -1,7 +1,7 @@
 // Choosing tokens on the device, as model/sampler.h defines it.
 //
 // Weights exp((logit - highest) / temperature) are float32 here, within 2^-22 of the CPU's double;
-// sums of them are exact, in units of 2^-43 of the highest. So the choice is the CPU's for the same
+// sums of them are exact, in units of 2^-41 of the highest. So the choice is the CPU's for the same
 // logits and random number, but where that number, or the edge of min-p or top-p, lies within about
 // a millionth of the whole of another token. It depends on the row's logits and parameters alone.
 #pragma once

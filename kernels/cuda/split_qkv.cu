@@ -1,6 +1,6 @@
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rotate.cuh"
 
 namespace ringtide::kernels::cuda {
@@ -12,6 +12,7 @@ constexpr int kThreads = kWarps * 32;
 // One warp a head of a row: query heads, then keys, then values, as they lie in qkv.
 template <int Dim>
 __global__ void __launch_bounds__(kThreads) split(const Qkv a) {
+  after_previous();
   const int heads = a.shape.heads, kv_heads = a.shape.kv_heads, all = heads + 2 * kv_heads;
   const int64_t task = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   if (task >= a.rows * all) return;
@@ -50,6 +51,7 @@ template <int Dim>
 __global__ void __launch_bounds__(kThreads)
     rotate_keys(int rows, int unit, Arena arena, int32_t src_row, int32_t dst_row, const float* cos,
                 const float* sin, int32_t angle) {
+  after_previous();
   const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
   if (row >= rows) return;
   const int64_t at = (int64_t{angle} + row % unit) * (Dim / 2);
@@ -64,19 +66,18 @@ void split_qkv(const Qkv& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   const int64_t tasks = a.rows * (a.shape.heads + 2 * a.shape.kv_heads);
   by_head_dim(a.shape.head_dim, [&](auto dim) {
-    split<dim()><<<static_cast<unsigned>((tasks + kWarps - 1) / kWarps), kThreads, 0, stream>>>(a);
+    launch("split_qkv", split<dim()>, static_cast<unsigned>((tasks + kWarps - 1) / kWarps),
+           kThreads, 0, stream, a);
   });
-  check_launch("split_qkv");
 }
 
 void rotate_plane(const Heads& shape, int unit, Arena arena, int32_t src_row, int32_t dst_row,
                   const float* cos, const float* sin, int32_t angle, cudaStream_t stream) {
   const int rows = shape.kv_heads * unit;
   by_head_dim(shape.head_dim, [&](auto dim) {
-    rotate_keys<dim()><<<(rows + kWarps - 1) / kWarps, kThreads, 0, stream>>>(
-        rows, unit, arena, src_row, dst_row, cos, sin, angle);
+    launch("rotate_plane", rotate_keys<dim()>, (rows + kWarps - 1) / kWarps, kThreads, 0, stream,
+           rows, unit, arena, src_row, dst_row, cos, sin, angle);
   });
-  check_launch("rotate_plane");
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -35,6 +35,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   ~Buffer() { cudaFree(p_); }
   operator T*() const { return p_; }
+  T* data() const { return p_; }
   void set(const std::vector<T>& v) {
     check(cudaMemcpy(p_, v.data(), v.size() * sizeof(T), cudaMemcpyDefault), "set");
   }
@@ -44,6 +45,16 @@ class Buffer {
   int64_t n_;
   T* p_ = nullptr;
 };
+
+// Four vectors a thread.
+__global__ void copy_vectors(const int4* from, int4* to) {
+  const int64_t at = int64_t{blockIdx.x} * 1024 + threadIdx.x;
+  int4 x[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = from[at + i * 256];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) to[at + i * 256] = x[i];
+}
 
 class Bench {
  public:
@@ -85,12 +96,17 @@ class Bench {
   }
 
   void copy() {
-    const int64_t n = int64_t{2} << 30;
+    const int64_t n = int64_t{1} << 30;
     Buffer<std::byte> a(n), b(n);
-    const double us = time(2, [&](int, cudaStream_t s) {
+    double us = time(4, [&](int, cudaStream_t s) {
       check(cudaMemcpyAsync(b, a, n, cudaMemcpyDeviceToDevice, s), "copy");
     });
-    report("copy of 2 GiB (read + write)", us, 2.0 * n);
+    report("copy of 1 GiB, cudaMemcpyAsync (read + write)", us, 2.0 * n);
+    us = time(4, [&](int, cudaStream_t s) {
+      copy_vectors<<<n / 16 / 1024, 256, 0, s>>>(reinterpret_cast<const int4*>(a.data()),
+                                                 reinterpret_cast<int4*>(b.data()));
+    });
+    report("copy of 1 GiB, a kernel (read + write)", us, 2.0 * n);
   }
 
   void few_rows_rate() {
@@ -116,8 +132,8 @@ class Bench {
       for (const int m : {1, 8, 16, 32, 64}) {
         const bool logits = n > 40000;
         const double us = time(copies, [&](int i, cudaStream_t s) {
-          few_rows({x, w + i * n * k, m, n, k, logits ? nullptr : y.operator bf16*(),
-                    logits ? y32.operator float*() : nullptr, Write::Replace, scratch},
+          few_rows({x, w + i * n * k, m, n, k, logits ? nullptr : y.data(),
+                    logits ? y32.data() : nullptr, Write::Replace, scratch},
                    s);
         });
         report("few_rows " + std::to_string(n) + " x " + std::to_string(k) + ", m " +
