@@ -4,20 +4,20 @@
 
 #include "kernels/cuda/by_head_dim.h"
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/lookup_scratch.h"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
 
 constexpr int kScoreThreads = 512;
-constexpr int kRelevanceThreads = 256;
-constexpr int kChooseThreads = kEdgeThreads;
+constexpr int kChooseThreads = 1024;
 
 // Whether the row has more candidates than it wants.
 __device__ bool has_choice(const Memory& m) { return m.sealed - m.first > m.select; }
+__device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, kCandidateUnits); }
 
 // Blocks: (tiles of kScoreTile units, rows). A thread has 8 elements of the query and meets them in
 // one unit after another.
@@ -88,22 +88,32 @@ __global__ void __launch_bounds__(kScoreThreads)
   }
 }
 
-// Blocks: (units, rows), a thread a unit.
-__global__ void __launch_bounds__(kRelevanceThreads)
+// Keys in the order of floats: NaN, which is below all, has 1; 0 is no unit's.
+__device__ uint32_t ordered(float x) {
+  if (isnan(x)) return 1;
+  const uint32_t bits = __float_as_uint(x);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// Blocks: (kCandidateUnits units, rows), a thread a unit. The block's candidates are its `select`
+// best, in order of units.
+__global__ void __launch_bounds__(kCandidateUnits)
     sum_votes(const Lookup a, const LookupScratch scratch) {
   extern __shared__ float2 softmax[];  // (heads): greatest, 1 / sum
+  __shared__ __align__(16) uint32_t keys[kCandidateUnits];
+  __shared__ int warp_counts[kCandidateUnits / 32];
   after_previous();
   const int row = blockIdx.y, heads = a.shape.heads;
   const Memory m = a.memory[row];
-  const int begin = static_cast<int>(blockIdx.x) * kRelevanceThreads;
+  const int begin = static_cast<int>(blockIdx.x) * kCandidateUnits;
   if (!has_choice(m) || begin >= m.sealed) return;
   const float scale = rsqrtf(static_cast<float>(a.shape.head_dim));
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (a.vote == Vote::Softmax) {
     const int tiles = (m.sealed + kScoreTile - 1) / kScoreTile;
     const int64_t row_tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
     const float2* const all = scratch.tiles + row * row_tiles * heads;
-    const int lane = threadIdx.x % 32;
-    for (int h = threadIdx.x / 32; h < heads; h += kRelevanceThreads / 32) {
+    for (int h = warp; h < heads; h += kCandidateUnits / 32) {
       const float2* const of = all + h * row_tiles;
       float most = -INFINITY, sum = 0;
 #pragma unroll 4
@@ -120,60 +130,119 @@ __global__ void __launch_bounds__(kRelevanceThreads)
     __syncthreads();
   }
   const int unit = begin + static_cast<int>(threadIdx.x);
-  if (unit >= m.sealed) return;
-  const float* const votes = scratch.votes + int64_t{row} * heads * a.max_sealed + unit;
-  float relevance = 0;
-#pragma unroll 8
-  for (int h = 0; h < heads; ++h) {
-    const float x = votes[int64_t{h} * a.max_sealed];
-    relevance += a.vote == Vote::Sum ? x : expf((x - softmax[h].x) * scale) * softmax[h].y;
+  uint32_t key = 0;
+  if (unit >= m.first && unit < m.sealed) {
+    const float* const votes = scratch.votes + int64_t{row} * heads * a.max_sealed + unit;
+    float relevance = 0;
+#pragma unroll 16
+    for (int h = 0; h < heads; ++h) {
+      const float x = votes[int64_t{h} * a.max_sealed];
+      relevance += a.vote == Vote::Sum ? x : expf((x - softmax[h].x) * scale) * softmax[h].y;
+    }
+    key = ordered(relevance);
   }
-  scratch.relevance[int64_t{row} * a.max_sealed + unit] = relevance;
+  keys[threadIdx.x] = key;
+  __syncthreads();
+  int better = 0;
+#pragma unroll 4
+  for (int i = 0; i < kCandidateUnits; i += 4) {
+    const uint4 others = *reinterpret_cast<const uint4*>(keys + i);
+    const int me = static_cast<int>(threadIdx.x);
+    better += others.x > key || (others.x == key && i < me);
+    better += others.y > key || (others.y == key && i + 1 < me);
+    better += others.z > key || (others.z == key && i + 2 < me);
+    better += others.w > key || (others.w == key && i + 3 < me);
+  }
+  const int wanted = candidates_of_block(a);
+  const bool candidate = key != 0 && better < wanted;
+  const unsigned lanes = __ballot_sync(kAllLanes, candidate);
+  if (lane == 0) warp_counts[warp] = __popc(lanes);
+  __syncthreads();
+  int rank = __popc(lanes & ((1u << lane) - 1)), count = 0;
+  for (int w = 0; w < kCandidateUnits / 32; ++w) {
+    if (w < warp) rank += warp_counts[w];
+    count += warp_counts[w];
+  }
+  Candidate* const to = scratch.candidates + scratch.first_candidate(a, row, blockIdx.x);
+  if (candidate) to[rank] = {key, unit};
+  for (int i = count + static_cast<int>(threadIdx.x); i < wanted; i += kCandidateUnits)
+    to[i] = {0, 0};
 }
 
-// One block a row: the `select` most relevant, in order of units.
+// One block a row: the `select` best candidates, in order of units.
 __global__ void __launch_bounds__(kChooseThreads)
     choose(const Lookup a, const LookupScratch scratch) {
-  __shared__ EdgeMemory<1> memory;
+  __shared__ int counts[32];  // of keys, for each bit
   __shared__ uint32_t warp_counts[kChooseThreads / 32];
   after_previous();
   const int row = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const Memory m = a.memory[row];
   int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
-  const int candidates = max(0, m.sealed - m.first);
-  const int wanted = min(min(m.select, a.max_select), candidates);
+  const int eligible = max(0, m.sealed - m.first);
+  const int wanted = min(min(m.select, a.max_select), eligible);
   for (int i = wanted + tid; i < a.max_select; i += kChooseThreads) chosen[i] = -1;
   if (!has_choice(m)) {
     for (int i = tid; i < wanted; i += kChooseThreads) chosen[i] = m.first + i;
     return;
   }
   if (wanted <= 0) return;
-  const float* const relevance = scratch.relevance + int64_t{row} * a.max_sealed + m.first;
-  const auto key = [&](int i) { return ordered(relevance[i]); };
-  const Edge edge = find_edge(candidates, static_cast<uint64_t>(wanted), memory, key,
-                              [](int) { return uint64_t{1}; });
+  const Candidate* const candidates = scratch.candidates + scratch.first_candidate(a, row, 0);
+  const int n = (m.sealed + kCandidateUnits - 1) / kCandidateUnits * candidates_of_block(a);
+  if (tid < 32) counts[tid] = 0;
+  const Candidate mine = tid < n ? candidates[tid] : Candidate{};
+  __syncthreads();
+
+  // The highest key that `wanted` candidates reach, bit by bit.
+  uint32_t edge = 0;
+  int at_least = 0;
+  for (int bit = 31; bit >= 0 && at_least != wanted; --bit) {
+    const uint32_t next = edge | 1u << bit;
+    int count = mine.key >= next;
+    for (int i = tid + kChooseThreads; i < n; i += kChooseThreads)
+      count += candidates[i].key >= next;
+    count = __reduce_add_sync(kAllLanes, count);
+    if (lane == 0 && count) atomicAdd(&counts[bit], count);
+    __syncthreads();
+    if (counts[bit] >= wanted) {
+      edge = next;
+      at_least = counts[bit];
+    }
+  }
   // Those above the edge, and as many at the edge as are still wanted, the lower first.
-  const uint32_t at_edge = static_cast<uint32_t>(wanted) - static_cast<uint32_t>(edge.before);
+  const bool exact = at_least == wanted;
   uint32_t above_before = 0, edge_before = 0;
-  for (int start = 0; start < candidates; start += kChooseThreads) {
+  int above_all = 0;
+  if (!exact) {
+    __syncthreads();
+    if (tid == 0) counts[0] = 0;
+    __syncthreads();
+    int above = mine.key > edge;
+    for (int i = tid + kChooseThreads; i < n; i += kChooseThreads)
+      above += candidates[i].key > edge;
+    above = __reduce_add_sync(kAllLanes, above);
+    if (lane == 0 && above) atomicAdd(&counts[0], above);
+    __syncthreads();
+    above_all = counts[0];
+  }
+  const uint32_t at_edge = exact ? static_cast<uint32_t>(wanted) : wanted - above_all;
+  for (int start = 0; start < n; start += kChooseThreads) {
     const int i = start + tid;
-    const uint32_t k = i < candidates ? key(i) : 0;
-    const bool above = i < candidates && k > edge.key, same = i < candidates && k == edge.key;
+    const Candidate c = start == 0 ? mine : i < n ? candidates[i] : Candidate{};
+    const bool above = !exact && c.key > edge;
+    const bool same = exact ? c.key >= edge : c.key == edge;
     const unsigned above_lanes = __ballot_sync(kAllLanes, above);
     const unsigned same_lanes = __ballot_sync(kAllLanes, same);
     __syncthreads();
     if (lane == 0) warp_counts[warp] = __popc(above_lanes) << 16 | __popc(same_lanes);
     __syncthreads();
-    uint32_t all = 0, before = 0;  // both counts of this round in one number
-    for (int w = 0; w < kChooseThreads / 32; ++w) {
-      if (w < warp) before += warp_counts[w];
-      all += warp_counts[w];
-    }
+    const uint32_t theirs = warp_counts[lane];  // both counts of this round in one number
+    const uint32_t all = __reduce_add_sync(kAllLanes, theirs);
+    const uint32_t before = __reduce_add_sync(kAllLanes, lane < warp ? theirs : 0);
     const unsigned below = (1u << lane) - 1;
     const uint32_t above_rank = above_before + (before >> 16) + __popc(above_lanes & below);
     const uint32_t edge_rank = edge_before + (before & 0xffffu) + __popc(same_lanes & below);
     if (above || (same && edge_rank < at_edge))
-      chosen[above_rank + min(edge_rank, at_edge)] = m.first + i;
+      chosen[above_rank + min(edge_rank, at_edge)] = c.unit;
     above_before += all >> 16;
     edge_before += all & 0xffffu;
   }
@@ -195,8 +264,8 @@ void choose_units(const Lookup& a, cudaStream_t stream) {
     by_head_dim(a.shape.head_dim, [&](auto dim) {
       launch("choose_units", score_units<dim()>, tiles, threads, 0, stream, a, scratch);
     });
-    const dim3 units((a.max_sealed + kRelevanceThreads - 1) / kRelevanceThreads, a.rows);
-    launch("choose_units", sum_votes, units, kRelevanceThreads, a.shape.heads * sizeof(float2),
+    const dim3 units((a.max_sealed + kCandidateUnits - 1) / kCandidateUnits, a.rows);
+    launch("choose_units", sum_votes, units, kCandidateUnits, a.shape.heads * sizeof(float2),
            stream, a, scratch);
   }
   launch("choose_units", choose, a.rows, kChooseThreads, 0, stream, a, scratch);

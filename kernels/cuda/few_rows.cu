@@ -36,11 +36,11 @@ Split split(int64_t n, int64_t k) {
 // Scratch: a counter for each tile that is split, then the partial sums.
 constexpr int64_t kCounters = kBlocks;
 
-// Stages in flight: about 96 KiB a block, which every GPU since 8.0 has; two fit into 9.0's.
-template <int Columns>
-constexpr int kStages = Columns == 8   ? 4
-                        : Columns == 4 ? 4
-                                       : 5;
+// Stages in flight: at most 96 KiB a block, which every GPU since 8.0 has.
+constexpr int kStages = 4;
+// Tiles of weights that a launch asks for while it waits for the kernel before it: 16 MiB, a third
+// of an H100's cache.
+constexpr int kAhead = 1024;
 template <int Columns>
 constexpr int kStageBytes = (kTileRows + 8 * Columns) * kDepth * 2;
 
@@ -49,7 +49,7 @@ template <int Columns>
 __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Split s) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ bool last;
-  constexpr int kS = kStages<Columns>;
+  constexpr int kS = kStages;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const int tile = blockIdx.y, part = blockIdx.x;
   const int first_step = part * s.steps;
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     for (int i = 0; i < kTileRows / 32; ++i) {
       const int row = line + 32 * i;
       const bool valid = k < p.k && row < rows_left;
-      copy_async(to + place(row), valid ? w + row * p.k + k : p.w, valid);
+      copy_stream(to + place(row), valid ? w + row * p.k + k : p.w, valid);
     }
   };
   const auto load_x = [&](int step, int stage) {
@@ -89,6 +89,12 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i)
     if (first_step + i < end_step) load_w(first_step + i, i);
+  if (tid < min(rows_left, int64_t{kTileRows})) {
+    const int64_t from = int64_t{first_step + kS - 1} * kDepth;
+    const int64_t ahead = min(kAhead / (s.parts * s.tiles), s.steps) * int64_t{kDepth};
+    const int64_t to = min(from + ahead, min(int64_t{end_step} * kDepth, p.k));
+    if (from < to) prefetch(w + tid * p.k + from, static_cast<uint32_t>((to - from) * 2));
+  }
   after_previous();
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i) {
@@ -182,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
 
 template <int Columns>
 void start(const Product& p, const Split& s, cudaStream_t stream) {
-  constexpr int kBytes = kStages<Columns> * kStageBytes<Columns>;
+  constexpr int kBytes = kStages * kStageBytes<Columns>;
   check(cudaFuncSetAttribute(product<Columns>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "few_rows");
   launch("few_rows", product<Columns>, dim3(s.parts, s.tiles), kThreads, kBytes, stream, p, s);

@@ -9,40 +9,49 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kTokens = 64;   // keys of a block: 16 a warp
-constexpr int kColumns = 32;  // of a tile: heads of the group, for as many queries as fit
+constexpr int kThreads = 256;
+constexpr int kTokens = 64;  // keys of a block: 16 for every second warp
+// Columns of a tile, halves of which are for one warp or the next: heads of the group, for as many
+// queries as fit.
+template <int Dim>
+constexpr int kTileColumns = Dim == 256 ? 32 : 64;
 
-// query_sum += the queries of a run, one thread a value.
-__global__ void sum_queries(const Learn a) {
-  after_previous();
-  const LearnRun& run = a.runs[blockIdx.y];
+// query_sum += the queries of a run, for the values that this one of `blocks` thread blocks has.
+__device__ void sum_queries(const Learn& a, const LearnRun& run, int block, int blocks) {
   const int row = a.shape.heads * a.shape.head_dim;
-  const int at = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (!run.query_sum || at >= row) return;
-  float* const to = run.query_sum + a.sum_offset + at;
-  float sum = *to;
-#pragma unroll 8
-  for (int i = run.q_begin; i < run.q_end; ++i) sum += __bfloat162float(a.q[int64_t{i} * row + at]);
-  *to = sum;
+  if (!run.query_sum) return;
+  for (int at = block * kThreads + threadIdx.x; at < row; at += blocks * kThreads) {
+    float* const to = run.query_sum + a.sum_offset + at;
+    float sum = *to;
+#pragma unroll 16
+    for (int i = run.q_begin; i < run.q_end; ++i)
+      sum += __bfloat162float(a.q[int64_t{i} * row + at]);
+    *to = sum;
+  }
 }
 
 template <int Dim>
 struct Tiles {
+  static constexpr int kColumns = kTileColumns<Dim>;
   alignas(128) bf16 keys[kTokens * Dim];
   alignas(128) bf16 queries[2][kColumns * Dim];  // one is worked on while the other comes
   float logits[kColumns][kTokens + 1];
 };
 
-// Blocks: (tiles of kTokens of a page, KV heads, runs * 2): the own page, then the leaving one.
+// Blocks: (tiles of kTokens of a page, KV heads, runs * 3): the own page, the leaving one, queries.
 template <int Dim>
 __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
-  constexpr int kChunks = Dim / 8;
+  constexpr int kChunks = Dim / 8, kColumns = kTileColumns<Dim>;
+  constexpr int kTeams = kThreads / kTokens;  // of threads, each with every kTeams-th head
   extern __shared__ __align__(128) unsigned char shared[];
   auto& tiles = *reinterpret_cast<Tiles<Dim>*>(shared);
   after_previous();
-  const LearnRun& run = a.runs[blockIdx.z / 2];
-  const bool own = blockIdx.z % 2 == 0;
+  const LearnRun& run = a.runs[blockIdx.z / 3];
+  if (blockIdx.z % 3 == 2) {
+    sum_queries(a, run, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
+    return;
+  }
+  const bool own = blockIdx.z % 3 == 0;
   float* sums = own ? run.own_sums : run.leaving_sums;
   if (!sums) return;
   sums += a.logit_offset;
@@ -87,10 +96,10 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
                    a.q + (row * a.shape.heads + head) * Dim + chunk * 8, valid);
       }
     };
-    float mine[kColumns / 2];  // of this token, for every second head
+    float mine[kColumns / kTeams];  // of this token, for this thread's heads
 #pragma unroll
-    for (int j = 0; j < kColumns / 2; ++j) {
-      const int h = 2 * j + tid / kTokens;
+    for (int j = 0; j < kColumns / kTeams; ++j) {
+      const int h = kTeams * j + tid / kTokens;
       const int64_t at = int64_t{first_head + h} * a.unit + first + token;
       mine[j] = h < heads && token < tokens ? sums[at] : 0;
     }
@@ -101,33 +110,38 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
       commit_copies();
       wait_copies<1>();
       __syncthreads();
-      float out[kColumns / 8][4] = {};
+      constexpr int kMine = kColumns / 2;  // columns of this warp, from first_column on
+      const int first_column = warp % 2 * kMine;
+      float out[kMine / 8][4] = {};
 #pragma unroll
       for (int kk = 0; kk < Dim / 16; ++kk) {
         uint32_t key[4];
-        load_matrices(key, chunk_at(tiles.keys, warp * 16 + lane % 16, 2 * kk + lane / 16));
+        load_matrices(key, chunk_at(tiles.keys, warp / 2 * 16 + lane % 16, 2 * kk + lane / 16));
 #pragma unroll
-        for (int j = 0; j < kColumns / 8; j += 2) {
+        for (int j = 0; j < kMine / 8; j += 2) {
           uint32_t q[4];
-          load_matrices(q, chunk_at(tiles.queries[tile % 2], (j + lane / 16) * 8 + lane % 8,
-                                    2 * kk + lane / 8 % 2));
+          load_matrices(
+              q, chunk_at(tiles.queries[tile % 2], first_column + (j + lane / 16) * 8 + lane % 8,
+                          2 * kk + lane / 8 % 2));
           mma(out[j], key, q[0], q[1]);
           mma(out[j + 1], key, q[2], q[3]);
         }
       }
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; ++j) {
+      for (int j = 0; j < kMine / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          tiles.logits[j * 8 + lane % 4 * 2 + i % 2][warp * 16 + lane / 4 + i / 2 * 8] = out[j][i];
+          tiles.logits[first_column + j * 8 + lane % 4 * 2 + i % 2]
+                      [warp / 2 * 16 + lane / 4 + i / 2 * 8] = out[j][i];
       }
       __syncthreads();
       const int from = max(begin, query), to = min(end, min(query + per_tile, queries));
 #pragma unroll
-      for (int j = 0; j < kColumns / 2; ++j) {
-        const int h = 2 * j + tid / kTokens;
-        if (2 * j >= heads) break;
+      for (int j = 0; j < kColumns / kTeams; ++j) {
+        const int h = kTeams * j + tid / kTokens;
+        if (kTeams * j >= heads) break;
         if (h < heads)
+#pragma unroll 4
           for (int q = from; q < to; ++q)
             mine[j] = fmaf(a.scale, tiles.logits[(q - query) * heads + h][token], mine[j]);
       }
@@ -135,8 +149,8 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
     }
     wait_copies<0>();
 #pragma unroll
-    for (int j = 0; j < kColumns / 2; ++j) {
-      const int h = 2 * j + tid / kTokens;
+    for (int j = 0; j < kColumns / kTeams; ++j) {
+      const int h = kTeams * j + tid / kTokens;
       if (h < heads && token < tokens)
         sums[int64_t{first_head + h} * a.unit + first + token] = mine[j];
     }
@@ -147,10 +161,7 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
 
 void learn(const Learn& a, cudaStream_t stream) {
   if (a.run_count == 0) return;
-  const int row = a.shape.heads * a.shape.head_dim;
-  launch("learn", sum_queries, dim3((row + kThreads - 1) / kThreads, a.run_count), kThreads, 0,
-         stream, a);
-  const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 2 * a.run_count);
+  const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 3 * a.run_count);
   by_head_dim(a.shape.head_dim, [&](auto dim) {
     constexpr int kBytes = sizeof(Tiles<dim()>);
     check(cudaFuncSetAttribute(sum_logits<dim()>, cudaFuncAttributeMaxDynamicSharedMemorySize,

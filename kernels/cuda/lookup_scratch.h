@@ -7,6 +7,13 @@ namespace ringtide::kernels::cuda {
 
 // Units whose scores one block makes, and whose part of the softmax it sums.
 constexpr int kScoreTile = 32;
+// Units of which one block takes candidates: max_select of them, or all.
+constexpr int kCandidateUnits = 256;
+
+struct Candidate {
+  uint32_t key = 0;  // in the order of relevance; 0: none
+  int32_t unit = 0;
+};
 
 struct ChunkCopy {
   const std::byte* from;
@@ -14,11 +21,11 @@ struct ChunkCopy {
 };
 
 struct LookupScratch {
-  float* votes;      // (rows, heads, max_sealed): inner products
-  float2* tiles;     // (rows, heads, tiles): greatest inner product, and sum of the softmax's terms
-  float* relevance;  // (rows, max_sealed)
-  ChunkCopy* copies;     // (rows, max_select)
-  int32_t* copy_counts;  // (rows)
+  float* votes;   // (rows, heads, max_sealed): inner products
+  float2* tiles;  // (rows, heads, tiles): greatest inner product, and sum of the softmax's terms
+  Candidate* candidates;  // (rows, blocks of kCandidateUnits, candidates of a block)
+  ChunkCopy* copies;      // (rows, max_select)
+  int32_t* copy_counts;   // (rows)
   int64_t floats = 0;
 
   LookupScratch(float* base, const Heads& shape, int64_t rows, int64_t max_sealed,
@@ -32,9 +39,16 @@ struct LookupScratch {
     const int64_t tile_count = (max_sealed + kScoreTile - 1) / kScoreTile;
     votes = take(rows * shape.heads * max_sealed);
     tiles = reinterpret_cast<float2*>(take(2 * rows * tile_count * shape.heads));
-    relevance = take(rows * max_sealed);
+    const int64_t blocks = (max_sealed + kCandidateUnits - 1) / kCandidateUnits;
+    candidates = reinterpret_cast<Candidate*>(
+        take(2 * rows * blocks * (max_select < kCandidateUnits ? max_select : kCandidateUnits)));
     copies = reinterpret_cast<ChunkCopy*>(take(4 * rows * max_select));
     copy_counts = reinterpret_cast<int32_t*>(take(rows));
+  }
+  __host__ __device__ int64_t first_candidate(const Lookup& a, int64_t row, int64_t block) const {
+    const int64_t blocks = (a.max_sealed + kCandidateUnits - 1) / kCandidateUnits;
+    return (row * blocks + block) *
+           (a.max_select < kCandidateUnits ? a.max_select : kCandidateUnits);
   }
   explicit LookupScratch(const Lookup& a)
       : LookupScratch(a.scratch, a.shape, a.rows, a.max_sealed, a.max_select) {}

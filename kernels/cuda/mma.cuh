@@ -18,11 +18,23 @@ __device__ inline uint32_t shared_address(const void* p) {
 // For rows of a multiple of 8 chunks.
 __device__ inline int swizzle(int row, int chunk) { return chunk ^ (row & 7); }
 
-// 16 bytes, or zeros where `valid` is false: then src is not read.
+// 16 bytes, or zeros where `valid` is false: then src is not read. The cache also gets the rest of
+// their 128 bytes; copy_stream(): of their 256, for long rows read in order.
 __device__ inline void copy_async(uint32_t dst, const void* src, bool valid) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src),
                "r"(valid ? 16 : 0)
                : "memory");
+}
+__device__ inline void copy_stream(uint32_t dst, const void* src, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+// Asks for bytes, a multiple of 16 from a multiple of 16, to come into the cache. 9.0 and later.
+__device__ inline void prefetch(const void* src, uint32_t bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;\n" ::"l"(src), "r"(bytes) : "memory");
+#endif
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Until at most `Pending` of this thread's groups are on their way.
