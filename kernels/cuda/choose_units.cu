@@ -15,6 +15,9 @@ namespace {
 constexpr int kScoreThreads = 512;
 constexpr int kChooseThreads = 1024;
 
+__device__ float softmax_scale(const Lookup& a) {
+  return a.scale > 0 ? a.scale : rsqrtf(static_cast<float>(a.shape.head_dim));
+}
 // Whether the row has more candidates than it wants.
 __device__ bool has_choice(const Memory& m) { return m.sealed - m.first > m.select; }
 __device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, kCandidateUnits); }
@@ -33,7 +36,7 @@ __global__ void __launch_bounds__(kScoreThreads)
   if (!has_choice(m) || begin >= m.sealed) return;
   const int heads = a.shape.heads, chunks = heads * kLanes;
   const int within = static_cast<int>(threadIdx.x) % kLanes;
-  const float scale = rsqrtf(static_cast<float>(Dim));
+  const float scale = softmax_scale(a);
   static_assert(kIndexGroup % kScoreTile == 0);
   const bf16* const group = m.groups[begin / kIndexGroup] +
                             (int64_t{a.layer} * kIndexGroup + begin % kIndexGroup) * heads * Dim;
@@ -107,7 +110,7 @@ __global__ void __launch_bounds__(kCandidateUnits)
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kCandidateUnits;
   if (!has_choice(m) || begin >= m.sealed) return;
-  const float scale = rsqrtf(static_cast<float>(a.shape.head_dim));
+  const float scale = softmax_scale(a);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (a.vote == Vote::Softmax) {
     const int tiles = (m.sealed + kScoreTile - 1) / kScoreTile;

@@ -164,6 +164,7 @@ struct Step {
                         2 * kIndexGroup,
                         kSelect,
                         Vote::Softmax,
+                        0,
                         tick,
                         choice_scratch,
                         chosen,
