@@ -25,7 +25,7 @@ __device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, k
 // Blocks: (tiles of kScoreTile units, rows). A thread has 8 elements of the query and meets them in
 // one unit after another.
 template <int Dim>
-__global__ void __launch_bounds__(kScoreThreads)
+__global__ void __launch_bounds__(kScoreThreads, 2)
     score_units(const Lookup a, const LookupScratch scratch) {
   constexpr int kLanes = Dim / 8;  // of a head
   constexpr int kStep = 8;         // units on their way at once; at most kLanes
@@ -46,16 +46,16 @@ __global__ void __launch_bounds__(kScoreThreads)
     const int head = chunk / kLanes;
     float query[8] = {};
     if (valid) load_floats(a.q + int64_t{row} * heads * Dim + chunk * 8, query);
-    float mine[kScoreTile / kStep];  // of unit `within` of each step
-#pragma unroll
-    for (int step = 0; step < kScoreTile / kStep; ++step) {
+    float most = -INFINITY, terms = 0;
+#pragma unroll 1
+    for (int step = 0; step < kScoreTile; step += kStep) {
       Bf16s<8> units[kStep] = {};
 #pragma unroll
       for (int u = 0; u < kStep; ++u) {
-        const int unit = step * kStep + u;
-        if (valid && begin + unit < m.sealed)
-          units[u] = load_bf16<8>(group + int64_t{unit} * heads * Dim + chunk * 8);
+        if (valid && begin + step + u < m.sealed)
+          units[u] = load_bf16<8>(group + int64_t{step + u} * heads * Dim + chunk * 8);
       }
+      float mine = 0;  // of unit `within`; lanes 0..7 of each head have one
 #pragma unroll
       for (int u = 0; u < kStep; ++u) {
         float key[8], sum = 0;
@@ -63,28 +63,19 @@ __global__ void __launch_bounds__(kScoreThreads)
 #pragma unroll
         for (int i = 0; i < 8; ++i) sum = fmaf(key[i], query[i], sum);
         sum = warp_sum<kLanes>(sum);
-        if (within == u) mine[step] = sum;
+        if (within == u) mine = sum;
       }
+      const int unit = begin + step + within;
+      const bool real = within < kStep && unit < m.sealed;
+      if (valid && real) scratch.votes[(int64_t{row} * heads + head) * a.max_sealed + unit] = mine;
+      if (a.vote == Vote::Sum) continue;
+      const float x = real && unit >= m.first ? mine : -INFINITY;
+      const float higher = fmaxf(most, warp_max<8>(x));
+      const float top = higher == -INFINITY ? 0.0f : higher;  // nothing yet: terms are 0
+      terms = terms * expf((most - top) * scale) + warp_sum<8>(expf((x - top) * scale));
+      most = higher;
     }
-    // Lanes 0..7 of each head have its units.
-    float most = -INFINITY;
-#pragma unroll
-    for (int step = 0; step < kScoreTile / kStep; ++step) {
-      const int unit = begin + step * kStep + within;
-      if (valid && within < kStep && unit < m.sealed) {
-        scratch.votes[(int64_t{row} * heads + head) * a.max_sealed + unit] = mine[step];
-      }
-      const bool counts = within < kStep && unit >= m.first && unit < m.sealed;
-      mine[step] = counts ? mine[step] : -INFINITY;
-      most = fmaxf(most, mine[step]);
-    }
-    if (a.vote == Vote::Sum) continue;
-    most = warp_max<8>(most);
-    float terms = 0;
-#pragma unroll
-    for (const float x : mine) terms += x == -INFINITY ? 0.0f : expf((x - most) * scale);
-    terms = warp_sum<8>(terms);
-    if (valid && within == 0) {
+    if (a.vote == Vote::Softmax && valid && within == 0) {
       const int64_t tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
       scratch.tiles[(int64_t{row} * heads + head) * tiles + blockIdx.x] = make_float2(most, terms);
     }
@@ -116,19 +107,21 @@ __global__ void __launch_bounds__(kCandidateUnits)
     const int tiles = (m.sealed + kScoreTile - 1) / kScoreTile;
     const int64_t row_tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
     const float2* const all = scratch.tiles + row * row_tiles * heads;
-    for (int h = warp; h < heads; h += kCandidateUnits / 32) {
-      const float2* const of = all + h * row_tiles;
+    // 8 lanes a head.
+    for (int base = 0; base < heads; base += kCandidateUnits / 8) {
+      const int h = base + static_cast<int>(threadIdx.x) / 8;
+      const float2* const of = all + min(h, heads - 1) * row_tiles;
       float most = -INFINITY, sum = 0;
-#pragma unroll 4
-      for (int t = lane; t < tiles; t += 32) most = fmaxf(most, of[t].x);
-      most = warp_max(most);
-#pragma unroll 4
-      for (int t = lane; t < tiles; t += 32) {
+#pragma unroll 8
+      for (int t = lane % 8; t < tiles; t += 8) most = fmaxf(most, of[t].x);
+      most = warp_max<8>(most);
+#pragma unroll 8
+      for (int t = lane % 8; t < tiles; t += 8) {
         const float2 tile = of[t];
         sum += tile.x == -INFINITY ? 0.0f : tile.y * expf((tile.x - most) * scale);
       }
-      sum = warp_sum(sum);
-      if (lane == 0) softmax[h] = make_float2(most, 1.0f / sum);
+      sum = warp_sum<8>(sum);
+      if (lane % 8 == 0 && h < heads) softmax[h] = make_float2(most, 1.0f / sum);
     }
     __syncthreads();
   }
@@ -200,15 +193,21 @@ __global__ void __launch_bounds__(kChooseThreads)
   int at_least = 0;
   for (int bit = 31; bit >= 0 && at_least != wanted; --bit) {
     const uint32_t next = edge | 1u << bit;
-    int count = mine.key >= next;
-    for (int i = tid + kChooseThreads; i < n; i += kChooseThreads)
-      count += candidates[i].key >= next;
-    count = __reduce_add_sync(kAllLanes, count);
-    if (lane == 0 && count) atomicAdd(&counts[bit], count);
-    __syncthreads();
-    if (counts[bit] >= wanted) {
+    int count;
+    if (n <= kChooseThreads) {
+      count = __syncthreads_count(mine.key >= next);
+    } else {
+      int some = mine.key >= next;
+      for (int i = tid + kChooseThreads; i < n; i += kChooseThreads)
+        some += candidates[i].key >= next;
+      some = __reduce_add_sync(kAllLanes, some);
+      if (lane == 0 && some) atomicAdd(&counts[bit], some);
+      __syncthreads();
+      count = counts[bit];
+    }
+    if (count >= wanted) {
       edge = next;
-      at_least = counts[bit];
+      at_least = count;
     }
   }
   // Those above the edge, and as many at the edge as are still wanted, the lower first.

@@ -19,8 +19,8 @@ constexpr int kSlice = 16;    // tokens
 constexpr int kQueries = 16;  // rows of the tensor cores' product; more heads a group: more blocks
 constexpr int kMaxBlocks = 64;  // of a list, in one split
 constexpr int kMinBlocks = 2;
-constexpr int kSplits = 264;  // wanted over the KV heads of a row: two thread blocks on each of
-                              // an H100's 132 multiprocessors
+// Wanted over the KV heads of a row: one thread block on each of an H100's multiprocessors.
+constexpr int kSplits = 132;
 constexpr float kLog2e = 1.4426950408889634f;
 
 __host__ __device__ int splits_wanted(int kv_heads) {

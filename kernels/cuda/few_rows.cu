@@ -37,10 +37,10 @@ Split split(int64_t n, int64_t k) {
 constexpr int64_t kCounters = kBlocks;
 
 // Stages in flight: at most 96 KiB a block, which every GPU since 8.0 has.
-constexpr int kStages = 4;
-// Tiles of weights that a launch asks for while it waits for the kernel before it: 16 MiB, a third
-// of an H100's cache.
-constexpr int kAhead = 1024;
+template <int Columns>
+constexpr int kStages = Columns <= 2 ? 5 : 4;
+// Tiles of weights that a launch asks for while it waits for the kernel before it.
+constexpr int kAhead = 512;
 template <int Columns>
 constexpr int kStageBytes = (kTileRows + 8 * Columns) * kDepth * 2;
 
@@ -49,7 +49,7 @@ template <int Columns>
 __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Split s) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ bool last;
-  constexpr int kS = kStages;
+  constexpr int kS = kStages<Columns>;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const int tile = blockIdx.y, part = blockIdx.x;
   const int first_step = part * s.steps;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     const int64_t to = min(from + ahead, min(int64_t{end_step} * kDepth, p.k));
     if (from < to) prefetch(w + tid * p.k + from, static_cast<uint32_t>((to - from) * 2));
   }
-  after_previous();
+  wait_for_previous();
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i) {
     if (first_step + i < end_step) load_x(first_step + i, i);
@@ -110,6 +110,8 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
       load_x(ahead, (stage + kS - 1) % kS);
     }
     commit_copies();
+    // The memory has nothing more to do for this block: the next kernel's weights may come.
+    if (ahead == end_step) let_next_start();
 
     const uint32_t at = base + stage * kStageBytes<Columns>;
     const uint32_t x_at = at + kTileRows * kDepth * 2;
@@ -135,6 +137,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     }
   }
 
+  if (end_step - first_step < kS - 1) let_next_start();
   if (s.parts > 1) {
     auto* const parts = reinterpret_cast<float4*>(p.scratch + kCounters);
     const auto at = [&](int of, int j) {
@@ -188,7 +191,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
 
 template <int Columns>
 void start(const Product& p, const Split& s, cudaStream_t stream) {
-  constexpr int kBytes = kStages * kStageBytes<Columns>;
+  constexpr int kBytes = kStages<Columns> * kStageBytes<Columns>;
   check(cudaFuncSetAttribute(product<Columns>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "few_rows");
   launch("few_rows", product<Columns>, dim3(s.parts, s.tiles), kThreads, kBytes, stream, p, s);

@@ -15,11 +15,20 @@ namespace ringtide::kernels::cuda {
 // Every thread of a kernel that launch() starts calls this before it touches memory that another
 // kernel writes, or that another reads and it writes. All before the previous kernel of the stream
 // is then done, and so is that one.
-__device__ inline void after_previous() {
+__device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+// The next kernel may start once all blocks have called this; after wait_for_previous() only.
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
 #endif
+}
+__device__ inline void after_previous() {
+  wait_for_previous();
+  let_next_start();
 }
 
 template <class... Params, class... Args>

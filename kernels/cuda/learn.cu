@@ -12,9 +12,10 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kTokens = 64;  // keys of a block: 16 for every second warp
 // Columns of a tile, halves of which are for one warp or the next: heads of the group, for as many
-// queries as fit.
+// queries as fit. Where runs are of one query, small tiles leave room for more blocks.
+constexpr int kSmallTile = 16;
 template <int Dim>
-constexpr int kTileColumns = Dim == 256 ? 32 : 64;
+constexpr int kLargeTile = Dim == 256 ? 32 : 64;
 
 // query_sum += the queries of a run, for the values that this one of `blocks` thread blocks has.
 __device__ void sum_queries(const Learn& a, const LearnRun& run, int block, int blocks) {
@@ -30,21 +31,20 @@ __device__ void sum_queries(const Learn& a, const LearnRun& run, int block, int 
   }
 }
 
-template <int Dim>
+template <int Dim, int kColumns>
 struct Tiles {
-  static constexpr int kColumns = kTileColumns<Dim>;
   alignas(128) bf16 keys[kTokens * Dim];
   alignas(128) bf16 queries[2][kColumns * Dim];  // one is worked on while the other comes
   float logits[kColumns][kTokens + 1];
 };
 
 // Blocks: (tiles of kTokens of a page, KV heads, runs * 3): the own page, the leaving one, queries.
-template <int Dim>
+template <int Dim, int kColumns>
 __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
-  constexpr int kChunks = Dim / 8, kColumns = kTileColumns<Dim>;
+  constexpr int kChunks = Dim / 8;
   constexpr int kTeams = kThreads / kTokens;  // of threads, each with every kTeams-th head
   extern __shared__ __align__(128) unsigned char shared[];
-  auto& tiles = *reinterpret_cast<Tiles<Dim>*>(shared);
+  auto& tiles = *reinterpret_cast<Tiles<Dim, kColumns>*>(shared);
   after_previous();
   const LearnRun& run = a.runs[blockIdx.z / 3];
   if (blockIdx.z % 3 == 2) {
@@ -119,12 +119,13 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
         load_matrices(key, chunk_at(tiles.keys, warp / 2 * 16 + lane % 16, 2 * kk + lane / 16));
 #pragma unroll
         for (int j = 0; j < kMine / 8; j += 2) {
+          // Of one group of 8 columns, the upper matrices are of no use.
+          const int column = kMine == 8 ? lane % 8 : (j + lane / 16) * 8 + lane % 8;
           uint32_t q[4];
           load_matrices(
-              q, chunk_at(tiles.queries[tile % 2], first_column + (j + lane / 16) * 8 + lane % 8,
-                          2 * kk + lane / 8 % 2));
+              q, chunk_at(tiles.queries[tile % 2], first_column + column, 2 * kk + lane / 8 % 2));
           mma(out[j], key, q[0], q[1]);
-          mma(out[j + 1], key, q[2], q[3]);
+          if constexpr (kMine > 8) mma(out[j + 1], key, q[2], q[3]);
         }
       }
 #pragma unroll
@@ -162,12 +163,19 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
 void learn(const Learn& a, cudaStream_t stream) {
   if (a.run_count == 0) return;
   const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 3 * a.run_count);
-  by_head_dim(a.shape.head_dim, [&](auto dim) {
-    constexpr int kBytes = sizeof(Tiles<dim()>);
-    check(cudaFuncSetAttribute(sum_logits<dim()>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               kBytes),
+  const auto start = [&](auto dim, auto columns) {
+    constexpr int kBytes = sizeof(Tiles<dim(), columns()>);
+    const auto kernel = sum_logits<dim(), columns()>;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
           "learn");
-    launch("learn", sum_logits<dim()>, grid, kThreads, kBytes, stream, a);
+    launch("learn", kernel, grid, kThreads, kBytes, stream, a);
+  };
+  by_head_dim(a.shape.head_dim, [&](auto dim) {
+    if (a.max_queries == 1) {
+      start(dim, std::integral_constant<int, kSmallTile>());
+    } else {
+      start(dim, std::integral_constant<int, kLargeTile<dim()>>());
+    }
   });
 }
 

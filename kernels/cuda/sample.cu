@@ -99,11 +99,13 @@ struct Weights {
   float highest;
   double factor;  // log2(e) / temperature
   double least;   // weights below are nothing: min-p
+  float bins;     // an octave's ranges, over the temperature
 
   __device__ Weights(const SampleRow& row, float highest)
       : highest(highest),
         factor(1.4426950408889634 / static_cast<double>(row.temperature)),
-        least(row.min_p > 0.0f ? fmin(static_cast<double>(row.min_p), 1.0) : 0.0) {}
+        least(row.min_p > 0.0f ? fmin(static_cast<double>(row.min_p), 1.0) : 0.0),
+        bins(static_cast<float>(16 * factor)) {}
 
   __device__ bool candidate(float logit) const {
     return logit > -INFINITY && (logit == highest || isfinite(highest));
@@ -120,7 +122,7 @@ struct Weights {
   // Never falls from a logit to a lower one.
   __device__ int bin(float logit) const {
     if (logit == highest) return 0;
-    return min(kBins - 1, static_cast<int>((highest - logit) * static_cast<float>(16 * factor)));
+    return min(kBins - 1, static_cast<int>((highest - logit) * bins));
   }
 };
 __device__ uint64_t mass(float weight) {
@@ -241,48 +243,53 @@ class Draw {
     const uint64_t total = above_ + ties_ * edge_mass_;
     const uint64_t drawn =
         min(static_cast<uint64_t>(uniform * static_cast<double>(total)), total - 1);
-    const int range = (n_ + kDrawWarps - 1) / kDrawWarps;  // of ids, a warp's
-    const int begin = warp() * range, end = min(begin + range, n_);
-    uint64_t sum = 0;
-    uint32_t same = 0;
-#pragma unroll 4
-    for (int i = begin + lane(); i < end; i += 32) {
-      const uint32_t k = ordered(logits_[i]);
-      if (k > edge_) sum += mass(weights_[i]);
-      same += edge_ && k == edge_;
-    }
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-    same = __reduce_add_sync(kAllLanes, same);
-    __syncthreads();
-    if (lane() == 0) {
-      s_.warps[0][warp()] = sum;
-      s_.warps[1][warp()] = same;
-    }
-    __syncthreads();
     const auto kept = [&](uint64_t from, uint64_t count) {
       return (from >= ties_ ? 0 : min(count, ties_ - from)) * edge_mass_;
     };
+    // A range of ids in which it lies, what is before that, and how many ties.
+    int begin = 0, end = n_;
     uint64_t before = 0, ties_before = 0;
-    for (int w = 0; w < warp(); ++w) {
-      before += s_.warps[0][w] + kept(ties_before, s_.warps[1][w]);
-      ties_before += s_.warps[1][w];
+    while (end - begin > 32) {
+      const int range = (end - begin + kDrawWarps - 1) / kDrawWarps;  // a warp's
+      const int first = begin + warp() * range, last = min(first + range, end);
+      uint64_t sum = 0;
+      uint32_t same = 0;
+#pragma unroll 8
+      for (int i = first + lane(); i < last; i += 32) {
+        const uint32_t k = ordered(logits_[i]);
+        const float w = weights_[i];
+        if (k > edge_) sum += mass(w);
+        same += edge_ && k == edge_;
+      }
+      for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+      same = __reduce_add_sync(kAllLanes, same);
+      __syncthreads();
+      if (lane() == 0) {
+        s_.warps[0][warp()] = sum;
+        s_.warps[1][warp()] = same;
+      }
+      __syncthreads();
+      int w = 0;
+      for (; w + 1 < kDrawWarps; ++w) {
+        const uint64_t here = s_.warps[0][w] + kept(ties_before, s_.warps[1][w]);
+        if (drawn < before + here) break;
+        before += here;
+        ties_before += s_.warps[1][w];
+      }
+      begin += w * range;
+      end = min(begin + range, end);
     }
-    if (drawn < before || drawn >= before + sum + kept(ties_before, same)) return;
-    for (int start = begin; start < end; start += 32) {
-      const int i = start + lane();
-      const uint32_t k = i < end ? ordered(logits_[i]) : 0;
-      const bool at_edge = edge_ && k == edge_;
-      const unsigned edge_lanes = __ballot_sync(kAllLanes, at_edge);
-      const uint64_t rank = ties_before + __popc(edge_lanes & ((1u << lane()) - 1));
-      uint64_t x = 0;
-      if (k > edge_) x = mass(weights_[i]);
-      if (at_edge && rank < ties_) x = edge_mass_;
-      const uint64_t through = sum_through(x);
-      if (drawn >= before + through - x && drawn < before + through) *token = i;
-      before += __shfl_sync(kAllLanes, through, 31);
-      ties_before += __popc(edge_lanes);
-      if (drawn < before) return;
-    }
+    if (warp() > 0) return;
+    const int i = begin + lane();
+    const uint32_t k = i < end ? ordered(logits_[i]) : 0;
+    const bool at_edge = edge_ && k == edge_;
+    const unsigned edge_lanes = __ballot_sync(kAllLanes, at_edge);
+    const uint64_t rank = ties_before + __popc(edge_lanes & ((1u << lane()) - 1));
+    uint64_t x = 0;
+    if (k > edge_) x = mass(weights_[i]);
+    if (at_edge && rank < ties_) x = edge_mass_;
+    const uint64_t through = before + sum_through(x);
+    if (drawn >= through - x && drawn < through) *token = i;
   }
 
  private:
@@ -299,17 +306,25 @@ class Draw {
     if (threadIdx.x == 0) s_.members = 0;
     __syncthreads();
     const int bin = s_.found.bin;
-#pragma unroll 4
-    for (int start = 0; start < n_; start += kDrawThreads) {
-      const int i = start + static_cast<int>(threadIdx.x);
-      const float logit = i < n_ ? logits_[i] : NAN;
-      const bool member = weigh_.candidate(logit) && weigh_.bin(logit) == bin;
-      const unsigned lanes = __ballot_sync(kAllLanes, member);
-      if (lanes == 0) continue;
-      uint32_t at = 0;
-      if (lane() == 0) at = atomicAdd(&s_.members, __popc(lanes));
-      at = __shfl_sync(kAllLanes, at, 0) + __popc(lanes & ((1u << lane()) - 1));
-      if (member) list_[at] = {logit, weights_[i]};
+    constexpr int kAtOnce = 8;
+    for (int start = 0; start < n_; start += kAtOnce * kDrawThreads) {
+      float logits[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int i = start + j * kDrawThreads + static_cast<int>(threadIdx.x);
+        logits[j] = i < n_ ? logits_[i] : NAN;
+      }
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const bool member = weigh_.candidate(logits[j]) && weigh_.bin(logits[j]) == bin;
+        const unsigned lanes = __ballot_sync(kAllLanes, member);
+        if (lanes == 0) continue;
+        uint32_t at = 0;
+        if (lane() == 0) at = atomicAdd(&s_.members, __popc(lanes));
+        at = __shfl_sync(kAllLanes, at, 0) + __popc(lanes & ((1u << lane()) - 1));
+        const int i = start + j * kDrawThreads + static_cast<int>(threadIdx.x);
+        if (member) list_[at] = {logits[j], weights_[i]};
+      }
     }
     __syncthreads();
     size_ = static_cast<int>(s_.members);

@@ -309,7 +309,8 @@ class Bench {
                0,
                0,
                4096,
-               0.088f},
+               0.088f,
+               each},
               s);
       });
       report("learn " + std::to_string(runs) + " runs of " + std::to_string(each), us, 0);
