@@ -4,10 +4,10 @@
 
 #include "kernels/cuda/by_head_dim.h"
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/lookup_scratch.h"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/visible.cuh"
+#include "kernels/cuda/launch_inl.cuh"
+#include "kernels/cuda/mma_inl.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/visible_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/element_inl.cuh"
 #include "kernels/cuda/weights.h"
 
 namespace ringtide::kernels::cuda {

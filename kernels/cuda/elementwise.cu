@@ -1,7 +1,7 @@
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/launch_inl.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

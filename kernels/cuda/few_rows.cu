@@ -5,9 +5,9 @@
 // last. The parts depend on (n, k) alone.
 #include <algorithm>
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/matmul.h"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/mma_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
@@ -39,8 +39,11 @@ constexpr int64_t kCounters = kBlocks;
 // Stages in flight: at most 96 KiB a block, which every GPU since 8.0 has.
 template <int Columns>
 constexpr int kStages = Columns <= 2 ? 5 : 4;
-// Tiles of weights that a launch asks for while it waits for the kernel before it.
-constexpr int kAhead = 512;
+// Whether the next kernel may start only when this one has asked for its last weights: the memory
+// is then free for those that a next product asks for. With many columns that was seen to cost
+// more.
+template <int Columns>
+constexpr bool kNextStartsLate = Columns <= 2;
 template <int Columns>
 constexpr int kStageBytes = (kTileRows + 8 * Columns) * kDepth * 2;
 
@@ -89,13 +92,8 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i)
     if (first_step + i < end_step) load_w(first_step + i, i);
-  if (tid < min(rows_left, int64_t{kTileRows})) {
-    const int64_t from = int64_t{first_step + kS - 1} * kDepth;
-    const int64_t ahead = min(kAhead / (s.parts * s.tiles), s.steps) * int64_t{kDepth};
-    const int64_t to = min(from + ahead, min(int64_t{end_step} * kDepth, p.k));
-    if (from < to) prefetch(w + tid * p.k + from, static_cast<uint32_t>((to - from) * 2));
-  }
   wait_for_previous();
+  if (!kNextStartsLate<Columns> || end_step - first_step < kS - 1) let_next_start();
 #pragma unroll
   for (int i = 0; i < kS - 1; ++i) {
     if (first_step + i < end_step) load_x(first_step + i, i);
@@ -110,8 +108,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
       load_x(ahead, (stage + kS - 1) % kS);
     }
     commit_copies();
-    // The memory has nothing more to do for this block: the next kernel's weights may come.
-    if (ahead == end_step) let_next_start();
+    if (kNextStartsLate<Columns> && ahead == end_step) let_next_start();
 
     const uint32_t at = base + stage * kStageBytes<Columns>;
     const uint32_t x_at = at + kTileRows * kDepth * 2;
@@ -137,7 +134,6 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     }
   }
 
-  if (end_step - first_step < kS - 1) let_next_start();
   if (s.parts > 1) {
     auto* const parts = reinterpret_cast<float4*>(p.scratch + kCounters);
     const auto at = [&](int of, int j) {

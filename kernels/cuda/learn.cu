@@ -2,9 +2,9 @@
 // by query. Sums are then taken column after column, one thread a token and head: by query, in
 // order.
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/learn.h"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/mma_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/by_head_dim.h"
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/rotate_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

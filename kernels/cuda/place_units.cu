@@ -1,5 +1,5 @@
 // A lookup's second half: slots for the chosen units, and the copies of what is in none.
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/lookup_scratch.h"
 
 namespace ringtide::kernels::cuda {

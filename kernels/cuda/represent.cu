@@ -2,8 +2,8 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/learn.h"
 #include "kernels/cuda/lookup.h"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/edge.cuh"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/edge_inl.cuh"
+#include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/sample.h"
 
 namespace ringtide::kernels::cuda {

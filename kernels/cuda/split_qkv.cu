@@ -1,7 +1,7 @@
 #include "kernels/cuda/by_head_dim.h"
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/launch_inl.cuh"
+#include "kernels/cuda/rotate_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {

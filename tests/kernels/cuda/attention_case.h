@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/visible.cuh"
+#include "kernels/cuda/visible_inl.cuh"
 #include "tests/kernels/cuda/device.h"
 
 namespace ringtide::kernels::cuda {

@@ -151,7 +151,7 @@ struct Step {
     split_qkv({kShape, kUnit, of, qkv, nullptr, nullptr, nullptr, 0, cos, sin, place, 0, kRows,
                near, far, raw},
               stream);
-    learn({kShape, kUnit, of, near, runs, kRows, 0, 0, 0, 41, 0.125f}, stream);
+    learn({kShape, kUnit, of, near, runs, kRows, 0, 0, 0, 41, 0.125f, 1}, stream);
     mean_query(kShape, raw, begin, angle, kRows, cos, sin, mean, stream);
     const Lookup lookup{kShape,
                         kUnit,

@@ -75,9 +75,10 @@ TEST_F(LearnTest, SumsByQueryHoweverCallsAreCut) {
           run.leaving_position = page * unit - window;
           run.leaving_sums = dleaving;
           Device<LearnRun> druns(std::vector{run});
-          Learn a{
-              shape,  unit, {darena, 2 * plane + layer_rows}, dq, druns, 1, layer_rows, row, sums,
-              window, scale};
+          Learn a{shape,      unit,  {darena, 2 * plane + layer_rows},
+                  dq,         druns, 1,
+                  layer_rows, row,   sums,
+                  window,     scale, n == 1 ? 1 : 0};  // single queries take a path of their own
           learn(a, nullptr);
           from += n;
         }
@@ -142,7 +143,7 @@ TEST_F(LearnTest, RunsDoNotTouchEachOther) {
       list.push_back(run);
     }
     Device<LearnRun> drun(list);
-    learn({shape, unit, {arena, 2 * runs * plane}, q, drun, count, 0, 0, 0, 64, 0.5f}, nullptr);
+    learn({shape, unit, {arena, 2 * runs * plane}, q, drun, count, 0, 0, 0, 64, 0.5f, 1}, nullptr);
     a = query.host();
     b = own.host();
     c = leaving.host();

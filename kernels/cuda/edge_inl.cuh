@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 

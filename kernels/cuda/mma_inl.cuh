@@ -9,11 +9,9 @@
 
 #include <cstdint>
 
-namespace ringtide::kernels::cuda {
+#include "kernels/cuda/shared_memory_inl.cuh"
 
-__device__ inline uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
+namespace ringtide::kernels::cuda {
 
 // For rows of a multiple of 8 chunks.
 __device__ inline int swizzle(int row, int chunk) { return chunk ^ (row & 7); }
@@ -30,31 +28,11 @@ __device__ inline void copy_stream(uint32_t dst, const void* src, bool valid) {
                "r"(valid ? 16 : 0)
                : "memory");
 }
-// Asks for bytes, a multiple of 16 from a multiple of 16, to come into the cache. 9.0 and later.
-__device__ inline void prefetch(const void* src, uint32_t bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;\n" ::"l"(src), "r"(bytes) : "memory");
-#endif
-}
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Until at most `Pending` of this thread's groups are on their way.
 template <int Pending>
 __device__ inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(Pending) : "memory");
-}
-
-// Four 8x8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ inline void load_matrices(uint32_t (&r)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-__device__ inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
 }
 
 // c (16 x 8, float32) += a (16 x 16) * b (16 x 8). A column of c depends on that column of b alone.

@@ -1,8 +1,8 @@
 // One head's vector held by a warp, and RoPE on it: the pair (x[j], x[j + Dim/2]) by angle j.
 #pragma once
 
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 
