@@ -1,18 +1,17 @@
-// A lookup's choice, in three kernels: inner products of the query with every unit's
-// representatives, read once; relevance, which needs every head's softmax; the best.
-#include <algorithm>
-
+// A lookup's choice, in three kernels: inner products of the query with every unit's representatives,
+// read once; relevance, which needs every head's softmax, and each block's best units as candidates;
+// the best of those.
 #include "kernels/cuda/by_head_dim.h"
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/lookup_scratch.h"
+#include "kernels/cuda/mma_inl.cuh"
 #include "kernels/cuda/reduce_inl.cuh"
 #include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
 
-constexpr int kScoreThreads = 512;
+constexpr int kScoreThreads = 256;
 constexpr int kChooseThreads = 1024;
 
 __device__ float softmax_scale(const Lookup& a) {
@@ -22,60 +21,67 @@ __device__ float softmax_scale(const Lookup& a) {
 __device__ bool has_choice(const Memory& m) { return m.sealed - m.first > m.select; }
 __device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, kCandidateUnits); }
 
-// Blocks: (tiles of kScoreTile units, rows). A thread has 8 elements of the query and meets them in
-// one unit after another.
+// Blocks: (tiles of kScoreTile units, rows). A warp has one head after another: the units are the
+// rows of the tensor cores' product, 16 at a time, and every column of the other side is the query.
+// A thread reads 8 elements of a row at once and hands them over as two products want them, 4 each:
+// any order of elements will do that is the query's as well.
 template <int Dim>
-__global__ void __launch_bounds__(kScoreThreads, 2)
+__global__ void __launch_bounds__(kScoreThreads)
     score_units(const Lookup a, const LookupScratch scratch) {
-  constexpr int kLanes = Dim / 8;  // of a head
-  constexpr int kStep = 8;         // units on their way at once; at most kLanes
+  constexpr int kParts = Dim / 32;  // of a head: 8 elements for each of 4 lanes
   after_previous();
   const int row = blockIdx.y;
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kScoreTile;
   if (!has_choice(m) || begin >= m.sealed) return;
-  const int heads = a.shape.heads, chunks = heads * kLanes;
-  const int within = static_cast<int>(threadIdx.x) % kLanes;
+  const int heads = a.shape.heads;
+  const int lane = threadIdx.x % 32, quad = lane / 4, within = lane % 4;
+  const int64_t unit_size = int64_t{heads} * Dim;
   const float scale = softmax_scale(a);
-  static_assert(kIndexGroup % kScoreTile == 0);
+  static_assert(kIndexGroup % kScoreTile == 0 && kScoreTile == 32);
   const bf16* const group = m.groups[begin / kIndexGroup] +
-                            (int64_t{a.layer} * kIndexGroup + begin % kIndexGroup) * heads * Dim;
-  // Whole warps: all lanes take part in the sums.
-  for (int chunk = threadIdx.x; chunk / 32 * 32 < chunks; chunk += static_cast<int>(blockDim.x)) {
-    const bool valid = chunk < chunks;
-    const int head = chunk / kLanes;
-    float query[8] = {};
-    if (valid) load_floats(a.q + int64_t{row} * heads * Dim + chunk * 8, query);
-    float most = -INFINITY, terms = 0;
-#pragma unroll 1
-    for (int step = 0; step < kScoreTile; step += kStep) {
-      Bf16s<8> units[kStep] = {};
+                            (int64_t{a.layer} * kIndexGroup + begin % kIndexGroup) * unit_size;
+  __builtin_assume(__isGlobal(group));
+  for (int head = threadIdx.x / 32; head < heads; head += kScoreThreads / 32) {
+    const int64_t from = int64_t{head} * Dim + within * 8;
+    Bf16s<8> query[kParts];
 #pragma unroll
-      for (int u = 0; u < kStep; ++u) {
-        if (valid && begin + step + u < m.sealed)
-          units[u] = load_bf16<8>(group + int64_t{step + u} * heads * Dim + chunk * 8);
+    for (int i = 0; i < kParts; ++i) query[i] = load_bf16<8>(a.q + row * unit_size + from + i * 32);
+    float mine = 0;  // of unit lane
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int unit = half * 16 + quad;
+      Bf16s<8> low[kParts] = {}, high[kParts] = {};  // units `unit` and 8 on
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        if (begin + unit < m.sealed)
+          low[i] = load_bf16<8>(group + unit * unit_size + from + i * 32);
+        if (begin + unit + 8 < m.sealed)
+          high[i] = load_bf16<8>(group + (unit + 8) * unit_size + from + i * 32);
       }
-      float mine = 0;  // of unit `within`; lanes 0..7 of each head have one
+      float sums[4] = {};
 #pragma unroll
-      for (int u = 0; u < kStep; ++u) {
-        float key[8], sum = 0;
-        to_floats(units[u], key);
+      for (int i = 0; i < kParts; ++i) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) sum = fmaf(key[i], query[i], sum);
-        sum = warp_sum<kLanes>(sum);
-        if (within == u) mine = sum;
+        for (int j = 0; j < 4; j += 2) {
+          const uint32_t units[4] = {low[i].words[j], high[i].words[j], low[i].words[j + 1],
+                                     high[i].words[j + 1]};
+          mma(sums, units, query[i].words[j], query[i].words[j + 1]);
+        }
       }
-      const int unit = begin + step + within;
-      const bool real = within < kStep && unit < m.sealed;
-      if (valid && real) scratch.votes[(int64_t{row} * heads + head) * a.max_sealed + unit] = mine;
-      if (a.vote == Vote::Sum) continue;
-      const float x = real && unit >= m.first ? mine : -INFINITY;
-      const float higher = fmaxf(most, warp_max<8>(x));
-      const float top = higher == -INFINITY ? 0.0f : higher;  // nothing yet: terms are 0
-      terms = terms * expf((most - top) * scale) + warp_sum<8>(expf((x - top) * scale));
-      most = higher;
+      // Every lane of a quad has units quad and quad + 8; lane l is to have unit l.
+      const float one = __shfl_sync(kAllLanes, sums[0], lane % 8 * 4);
+      const float two = __shfl_sync(kAllLanes, sums[2], lane % 8 * 4);
+      if (lane / 16 == half) mine = lane / 8 % 2 ? two : one;
     }
-    if (a.vote == Vote::Softmax && valid && within == 0) {
+    const int unit = begin + lane;
+    if (unit < m.sealed) scratch.votes[(int64_t{row} * heads + head) * a.max_sealed + unit] = mine;
+    if (a.vote == Vote::Sum) continue;
+    const float x = unit >= m.first && unit < m.sealed ? mine : -INFINITY;
+    const float most = warp_max(x);
+    const float top = most == -INFINITY ? 0.0f : most;  // none: terms are 0
+    const float terms = warp_sum(expf((x - top) * scale));
+    if (lane == 0) {
       const int64_t tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
       scratch.tiles[(int64_t{row} * heads + head) * tiles + blockIdx.x] = make_float2(most, terms);
     }
@@ -260,11 +266,9 @@ void choose_units(const Lookup& a, cudaStream_t stream) {
   if (a.rows == 0 || a.max_select == 0) return;
   const LookupScratch scratch(a);
   if (a.max_sealed > 0) {
-    const int chunks = a.shape.heads * a.shape.head_dim / 8;
-    const int threads = std::min(kScoreThreads, (chunks + 31) / 32 * 32);
     const dim3 tiles((a.max_sealed + kScoreTile - 1) / kScoreTile, a.rows);
     by_head_dim(a.shape.head_dim, [&](auto dim) {
-      launch("choose_units", score_units<dim()>, tiles, threads, 0, stream, a, scratch);
+      launch("choose_units", score_units<dim()>, tiles, kScoreThreads, 0, stream, a, scratch);
     });
     const dim3 units((a.max_sealed + kCandidateUnits - 1) / kCandidateUnits, a.rows);
     launch("choose_units", sum_votes, units, kCandidateUnits, a.shape.heads * sizeof(float2),
