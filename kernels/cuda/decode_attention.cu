@@ -3,10 +3,8 @@
 // query heads that read it: they are the rows of the tensor cores' product, so keys are loaded
 // once. Its warps take slices of 16 tokens in turn, each with copies of its own in flight and a
 // softmax of its own; what the warps, then the splits, have is merged in order.
-#include <algorithm>
-
-#include "kernels/cuda/attention.h"
 #include "kernels/cuda/by_head_dim.h"
+#include "kernels/cuda/decode_splits_inl.cuh"
 #include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/mma_inl.cuh"
 #include "kernels/cuda/reduce_inl.cuh"
@@ -17,28 +15,6 @@ namespace {
 
 constexpr int kSlice = 16;    // tokens
 constexpr int kQueries = 16;  // rows of the tensor cores' product; more heads a group: more blocks
-constexpr int kMaxBlocks = 64;  // of a list, in one split
-constexpr int kMinBlocks = 2;
-// Wanted over the KV heads of a row: one thread block on each of an H100's multiprocessors.
-constexpr int kSplits = 132;
-constexpr float kLog2e = 1.4426950408889634f;
-
-__host__ __device__ int splits_wanted(int kv_heads) {
-  return kSplits / kv_heads > 1 ? kSplits / kv_heads : 1;
-}
-// Blocks of the lists in one split, of `count` in all.
-__host__ __device__ int split_blocks(int count, int kv_heads) {
-  const int wanted = splits_wanted(kv_heads);
-  const int blocks = (count + wanted - 1) / wanted;
-  return blocks < kMinBlocks ? kMinBlocks : blocks > kMaxBlocks ? kMaxBlocks : blocks;
-}
-// Of at most max_count blocks: a bound of the number of splits.
-int max_splits(int max_count, int kv_heads) {
-  const int fine = (max_count + kMinBlocks - 1) / kMinBlocks;
-  const int coarse = (max_count + kMaxBlocks - 1) / kMaxBlocks;
-  return std::max(1, std::min(fine, std::max(splits_wanted(kv_heads), coarse)));
-}
-
 // What of a split's block is seen.
 struct Part {
   int32_t k_row, v_row;
@@ -55,22 +31,6 @@ struct Shape {
   static constexpr int kStageBytes = 2 * kPlaneBytes;  // keys, values
   static constexpr int kQueryBytes = kQueries * Dim * 2;
   static constexpr int kSharedBytes = 2 * kQueryBytes + kWarps * kStages * kStageBytes;
-};
-
-struct ListCounts {
-  int near, far, units;
-  __device__ int all() const { return near + far + units; }
-};
-__device__ int count_of(const KvList& list) { return list.refs ? *list.count : 0; }
-__device__ ListCounts counts_of(const Lists& lists) {
-  return {count_of(lists.near), count_of(lists.far), count_of(lists.units)};
-}
-
-// Partial results in scratch: o (rows, heads, splits, Dim), not divided by its sum; then the
-// greatest logit and the sum (rows, heads, splits, 2). Logits are in units of log 2.
-struct Partials {
-  float* o;
-  float2* stats;
 };
 
 // Small: a group of at most 8 heads, whose tiles' lower halves are empty.
@@ -290,64 +250,6 @@ __global__ void __launch_bounds__(Shape<Dim>::kWarps * 32)
   }
 }
 
-// One block a head of a row; a thread has a dimension, and every kTeams-th split.
-constexpr int kMergeThreads = 512;
-template <int Dim>
-__global__ void __launch_bounds__(kMergeThreads)
-    merge_splits(const DecodeAttention a, const Partials in, const int max_split) {
-  extern __shared__ float weights[];  // (splits)
-  constexpr int kTeams = kMergeThreads / Dim;
-  constexpr int kFirst =
-      8;  // splits of a team that are on their way before their weights are known
-  __shared__ float team_sums[kTeams][Dim];
-  const int head = blockIdx.x, row = blockIdx.y, tid = threadIdx.x;
-  // The lists are older than attend_split(), the previous kernel, which waited for all before it.
-  const int count = counts_of(a.lists[row]).all();
-  const int per_split = split_blocks(count, a.shape.kv_heads);
-  const int splits = (count + per_split - 1) / per_split;
-  const int64_t query = int64_t{row} * a.shape.heads + head;
-  const float2* stats = in.stats + query * max_split;
-  const int d = tid % Dim, team = tid / Dim;
-  const float* const o = in.o + query * max_split * Dim + d;
-  after_previous();
-
-  float first[kFirst];
-#pragma unroll
-  for (int i = 0; i < kFirst; ++i) {
-    const int s = team + i * kTeams;
-    first[i] = s < splits ? o[int64_t{s} * Dim] : 0;
-  }
-  float most = -INFINITY;
-  for (int s = tid; s < splits; s += kMergeThreads) most = fmaxf(most, stats[s].x);
-  most = block_max<kMergeThreads>(most);
-  float total = 0;
-  for (int s = tid; s < splits; s += kMergeThreads) {
-    const float weight = stats[s].x == -INFINITY ? 0.0f : exp2f(stats[s].x - most);
-    weights[s] = weight;
-    total += weight * stats[s].y;
-  }
-  total = block_sum<kMergeThreads>(total);
-
-  float value = 0;
-#pragma unroll
-  for (int i = 0; i < kFirst; ++i) {
-    const int s = team + i * kTeams;
-    if (s < splits) value = fmaf(weights[s], first[i], value);
-  }
-#pragma unroll 8
-  for (int s = team + kFirst * kTeams; s < splits; s += kTeams)
-    value = fmaf(weights[s], o[int64_t{s} * Dim], value);
-  team_sums[team][d] = value;
-  __syncthreads();
-  if (team > 0) return;
-  value = team_sums[0][d];
-#pragma unroll
-  for (int i = 1; i < kTeams; ++i) value += team_sums[i][d];
-  const bool none = !(total > 0);
-  a.o[query * Dim + d] = __float2bfloat16_rn(none ? 0.0f : value / total);
-  if (a.lse && d == 0) a.lse[query] = none ? -INFINITY : (most + log2f(total)) / kLog2e;
-}
-
 template <int Dim, bool Small>
 void start(const DecodeAttention& a, const Partials& partials, int splits, cudaStream_t stream) {
   using S = Shape<Dim>;
@@ -358,8 +260,7 @@ void start(const DecodeAttention& a, const Partials& partials, int splits, cudaS
   launch("decode_attention", attend_split<Dim, Small>,
          dim3(splits, a.shape.kv_heads * tiles, a.rows), S::kWarps * 32, S::kSharedBytes, stream, a,
          partials, splits);
-  launch("decode_attention", merge_splits<Dim>, dim3(a.shape.heads, a.rows), kMergeThreads,
-         splits * sizeof(float), stream, a, partials, splits);
+  merge_splits(a, partials, splits, stream);
 }
 
 }  // namespace
