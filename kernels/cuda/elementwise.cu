@@ -1,28 +1,133 @@
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch_inl.cuh"
+#include "kernels/cuda/reduce_inl.cuh"
+#include "kernels/cuda/vector_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
 
+constexpr int kThreads = 256;
+
+// Vectors of this many elements where a row is a multiple of it, single elements elsewhere.
+constexpr int kWide = 8;
+bool wide(int64_t row) { return row % kWide == 0; }
+unsigned blocks(int64_t threads) {
+  return static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+}
+
+template <int N>
+struct alignas(N % 4 == 0 ? 16 : 4) Floats {
+  float v[N];
+};
+
+template <int N>
+__global__ void embed_rows(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidden,
+                           float scale, float* x) {
+  after_previous();
+  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (at >= rows * hidden) return;
+  const int64_t r = at / hidden, i = at % hidden;
+  Floats<N> out;
+  load_floats(table + tokens[r] * hidden + i, out.v);
+#pragma unroll
+  for (float& f : out.v) f *= scale;
+  *reinterpret_cast<Floats<N>*>(x + at) = out;
+}
+
+// One block a row.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    norm_rows(const float* x, const float* weight, float eps, int64_t dim, bf16* y) {
+  after_previous();
+  x += blockIdx.x * dim;
+  y += blockIdx.x * dim;
+  float squares = 0;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < dim; i += kThreads * N) {
+    const Floats<N> v = *reinterpret_cast<const Floats<N>*>(x + i);
+#pragma unroll
+    for (const float f : v.v) squares = fmaf(f, f, squares);
+  }
+  const float mean = block_sum<kThreads>(squares) / static_cast<float>(dim);
+  const float factor = 1.0f / sqrtf(mean + eps);
+  for (int64_t i = int64_t{threadIdx.x} * N; i < dim; i += kThreads * N) {
+    const Floats<N> v = *reinterpret_cast<const Floats<N>*>(x + i);
+    const Floats<N> w = *reinterpret_cast<const Floats<N>*>(weight + i);
+    float out[N];
+#pragma unroll
+    for (int j = 0; j < N; ++j) out[j] = v.v[j] * factor * w.v[j];
+    store_bf16(y + i, out);
+  }
+}
+
+__device__ float activate(float x, Gate gate) {
+  if (gate == Gate::Silu) return x / (1.0f + expf(-x));
+  constexpr float kRoot = 0.7978845608028654f;  // sqrt(2 / pi)
+  return 0.5f * x * (1.0f + tanhf(kRoot * (x + 0.044715f * x * x * x)));
+}
+
+template <int N>
+__global__ void gate_rows(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y) {
+  after_previous();
+  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (at >= rows * n) return;
+  const bf16* from = x + at / n * 2 * n + at % n;
+  float out[N], up[N];
+  load_floats(from, out);
+  load_floats(from + n, up);
+#pragma unroll
+  for (int j = 0; j < N; ++j) out[j] = activate(out[j], gate) * up[j];
+  store_bf16(y + at, out);
+}
+
 __global__ void angles(const double* inv_freq, int32_t half, int64_t position, int64_t n,
                        float* cos_out, float* sin_out) {
-  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  after_previous();
+  const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= n * half) return;
+  const double p = static_cast<double>(position + at / half), f = inv_freq[at % half];
+  // At far positions the product's rounding error is a sizeable angle itself: turn by it, too.
+  const double angle = p * f;
+  const double rest = fma(p, f, -angle);
   double s, c;
-  sincos(static_cast<double>(position + at / half) * inv_freq[at % half], &s, &c);
-  cos_out[at] = static_cast<float>(c);
-  sin_out[at] = static_cast<float>(s);
+  sincos(angle, &s, &c);
+  const double square = rest * rest;
+  const double cos_rest = 1 - square / 2 * (1 - square / 12);
+  const double sin_rest = rest * (1 - square / 6);
+  cos_out[at] = static_cast<float>(c * cos_rest - s * sin_rest);
+  sin_out[at] = static_cast<float>(s * cos_rest + c * sin_rest);
 }
 
 }  // namespace
 
+void embed(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidden, float scale,
+           float* x, cudaStream_t stream) {
+  const int64_t n = rows * hidden;
+  if (n == 0) return;
+  const bool by_vector = wide(hidden);
+  launch("embed", by_vector ? embed_rows<kWide> : embed_rows<1>, blocks(by_vector ? n / kWide : n),
+         kThreads, 0, stream, tokens, table, rows, hidden, scale, x);
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t dim, bf16* y,
+              cudaStream_t stream) {
+  if (rows == 0 || dim == 0) return;
+  launch("rms_norm", dim % 4 == 0 ? norm_rows<4> : norm_rows<1>, static_cast<unsigned>(rows),
+         kThreads, 0, stream, x, weight, eps, dim, y);
+}
+
+void gate_mul(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y, cudaStream_t stream) {
+  const int64_t all = rows * n;
+  if (all == 0) return;
+  const bool by_vector = wide(n);
+  launch("gate_mul", by_vector ? gate_rows<kWide> : gate_rows<1>,
+         blocks(by_vector ? all / kWide : all), kThreads, 0, stream, x, rows, n, gate, y);
+}
+
 void rope_angles(const double* inv_freq, int32_t half, int64_t position, int64_t n, float* cos,
                  float* sin, cudaStream_t stream) {
   if (n * half == 0) return;
-  constexpr int kThreads = 256;
-  angles<<<(n * half + kThreads - 1) / kThreads, kThreads, 0, stream>>>(inv_freq, half, position, n,
-                                                                       cos, sin);
-  check_launch("rope_angles");
+  launch("rope_angles", angles, blocks(n * half), kThreads, 0, stream, inv_freq, half, position, n,
+         cos, sin);
 }
 
 }  // namespace ringtide::kernels::cuda

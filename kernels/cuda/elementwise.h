@@ -32,7 +32,9 @@ struct TokenPlace {
 // one, normalises heads of q and k where there are norms (Qwen3, Gemma 3), rotates, and writes
 //   q_near, q_far (rows, heads, head_dim): the query at its two places
 //   the token's key, unrotated and rotated, and its value, into the arena.
-// Rotation is of pairs (x[j], x[j + head_dim / 2]) by cos, sin (angles, head_dim / 2), float32.
+// Rotation is of pairs (x[j], x[j + head_dim / 2]) by cos, sin (angles, head_dim / 2), float32. The
+// rotated key is made of the unrotated one as it is kept, so that rotate_plane() of an unrotated
+// plane gives the same bits.
 struct Qkv {
   Heads shape;
   int unit = 0;

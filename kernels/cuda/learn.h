@@ -39,8 +39,10 @@ struct Learn {
   int64_t logit_offset = 0;        // layer's, floats, to the logit sums
   int64_t window = 0;              // band: 0 <= distance < window
   float scale = 0;
+  int32_t max_queries = 0;         // host: bound of a run's queries, for speed alone; 0: unknown
 };
-// Order of additions is by query: the same sums however the queries were cut into calls.
+// Order of additions is by query: the same sums however the queries were cut into calls. Two runs of
+// a call must not share a sum.
 void learn(const Learn& a, cudaStream_t stream);
 
 // Representatives of one unit, all layers: for each layer and query head the mean of the `take`

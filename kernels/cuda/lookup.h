@@ -11,8 +11,7 @@ namespace ringtide::kernels::cuda {
 
 constexpr int32_t kIndexGroup = 64;  // units
 
-// Vote of a head: its inner product as it is, or its softmax over the units, scaled by
-// 1 / sqrt(head_dim).
+// Vote of a head: its inner product as it is, or its softmax over the units of scale times it.
 enum class Vote : uint8_t { Sum, Softmax };
 
 // What of a sequence a lookup reads and changes: device memory, one a row.
@@ -51,6 +50,7 @@ struct Lookup {
   int32_t max_sealed = 0;           // host bound of `sealed` over the rows
   int32_t max_select = 0;           // and of `select`
   Vote vote = Vote::Softmax;
+  float scale = 0;                  // of the softmax; 0: 1 / sqrt(head_dim)
   const int64_t* tick = nullptr;    // device, one number that grows from pass to pass
   float* scratch = nullptr;         // lookup_scratch() floats
   // Out, device:

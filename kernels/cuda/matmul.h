@@ -13,7 +13,8 @@ namespace ringtide::kernels::cuda {
 
 enum class Write : uint8_t { Replace, Add };
 
-// For m <= kFewRows. Reads every weight once: bound by memory.
+// For m <= kFewRows. Reads every weight once: bound by memory. Weights are read before the kernel in
+// front of it on the stream has ended: that one must not be what writes them.
 constexpr int32_t kFewRows = 64;
 struct Product {
   const bf16* x = nullptr;  // (m, k), rows 16-byte aligned
@@ -23,7 +24,9 @@ struct Product {
   bf16* y = nullptr;        // (m, n); or
   float* y32 = nullptr;     // (m, n); exactly one of the two is set
   Write write = Write::Replace;  // Add: y32 only
-  float* scratch = nullptr;      // few_rows_scratch() floats
+  // few_rows_scratch() floats. Its first 128 are counters: zeroed once, before the first use; every
+  // call leaves them zero. One scratch serves all products of a stream.
+  float* scratch = nullptr;
 };
 int64_t few_rows_scratch(int64_t n, int64_t k);  // floats, enough for any m <= kFewRows
 void few_rows(const Product& p, cudaStream_t stream);

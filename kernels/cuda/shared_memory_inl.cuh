@@ -11,18 +11,24 @@ __device__ inline uint32_t shared_address(const void* p) {
 
 // Four 8x8 matrices of 16-bit values: lane l gives the address of row l % 8 of matrix l / 8, and
 // gets, of each matrix, row l / 4, columns 2 (l % 4) + {0, 1}.
-__device__ inline void load_matrices(uint32_t* r, const void* row) {
+__device__ inline void load_matrices(uint32_t* r, uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
+__device__ inline void load_matrices(uint32_t* r, const void* row) {
+  load_matrices(r, shared_address(row));
+}
 // The same of the transposed matrices.
-__device__ inline void load_matrices_transposed(uint32_t* r, const void* row) {
+__device__ inline void load_matrices_transposed(uint32_t* r, uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
+}
+__device__ inline void load_matrices_transposed(uint32_t* r, const void* row) {
+  load_matrices_transposed(r, shared_address(row));
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -1,0 +1,53 @@
+// Launches that overlap: a kernel may start while the one before it in the stream still runs, and
+// waits for it inside (programmatic dependent launch, on 9.0 and later; elsewhere as usual). What a
+// launch costs is then hidden, and what depends on nobody, as weights, can be loaded meanwhile.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <utility>
+
+#include "kernels/cuda/check.h"
+
+namespace ringtide::kernels::cuda {
+
+// Every thread of a kernel that launch() starts calls this before it touches memory that another
+// kernel writes, or that another reads and it writes. All before the previous kernel of the stream
+// is then done, and so is that one.
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+// The next kernel may start once all blocks have called this; after wait_for_previous() only.
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+__device__ inline void after_previous() {
+  wait_for_previous();
+  let_next_start();
+}
+
+template <class... Params, class... Args>
+void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
+            cudaStream_t stream, Args&&... args) {
+  int device = 0, major = 0;
+  check(cudaGetDevice(&device), name);
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), name);
+  cudaLaunchAttribute overlap;
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = major >= 9 ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...), name);
+}
+
+}  // namespace ringtide::kernels::cuda
