@@ -170,7 +170,8 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
   const int64_t tiles = (p.m + kTileRows - 1) / kTileRows;
   const int64_t parts = p.m <= kFewRows ? std::min<int64_t>(panels, 4 * threads.size()) : panels;
   threads.parallel_for(chunks * parts, [&](int64_t task, int thread) {
-    auto& work = *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
+    auto& work =
+        *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
     const int64_t chunk = task / parts, part = task % parts;
     const int64_t begin = chunk * tiles / chunks * kTileRows;
     const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kTileRows);

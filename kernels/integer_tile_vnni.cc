@@ -1,5 +1,6 @@
 // Integer tiles with AVX512-VNNI: four products of bytes and their sum in one instruction.
-// Highway's targets do not know these instructions; whether the processor does is asked at run time.
+// Highway's targets do not know these instructions; whether the processor does is asked at run
+// time.
 #include "kernels/integer_tile.h"
 
 #if defined(__x86_64__)
@@ -64,8 +65,7 @@ RINGTIDE_VNNI __attribute__((noinline)) void tile_rows(const IntegerTile& t) {
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       float* sums = t.sums + r * 32;
-      const __m512 factor =
-          _mm512_set1_ps(t.x.factor[r * t.row_factors + input / kFactorInputs]);
+      const __m512 factor = _mm512_set1_ps(t.x.factor[r * t.row_factors + input / kFactorInputs]);
       __m512 sum0 = _mm512_loadu_ps(sums), sum1 = _mm512_loadu_ps(sums + 16);
       if (t.x.bias) {
         const __m512i bias = _mm512_set1_epi32(t.x.bias[r * t.row_parts + part]);
@@ -102,7 +102,8 @@ RINGTIDE_VNNI int some_rows(const IntegerTile& t, int64_t rows) {
 }  // namespace
 
 bool has_vnni() {
-  static const bool has = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+  static const bool has = __builtin_cpu_supports("avx512vnni") &&
+                          __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   return has;
 }

@@ -137,8 +137,8 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
   }
 }
 
-// Sums of integers are exact, so the activations' rounding is the whole error: with activations that
-// are integers themselves there is none but that of sums in float32.
+// Sums of integers are exact, so the activations' rounding is the whole error: with activations
+// that are integers themselves there is none but that of sums in float32.
 TEST_P(Matmul, IntegersAreMultipliedExactly) {
   const int64_t n = 70, m = 14, k = 512;
   for (const TensorType type : kTypes) {
