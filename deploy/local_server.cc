@@ -66,7 +66,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   kernels::ThreadPool packers(facts.threads);
   system.make_engine = [model = system.model, engine,
                         weights =
-                            model::pack_weights(*system.model, packers)](model::UnitStore& units) {
+                            model::pack_weights(*system.model, engine.activations, packers)](model::UnitStore& units) {
     return model::make_cpu_engine(model, engine, units, weights);
   };
   system.version = RINGTIDE_VERSION;

@@ -10,20 +10,27 @@ namespace ringtide::kernels {
 // sums (rows, 32 outputs) += what these inputs add, part by part in order:
 //   sum = fma(products of integers, scale * factor, sum), then sum = fma(base, sum of x, sum)
 struct IntegerTile {
-  IntegerRows x;        // at the first row and input
-  int64_t row_bytes;    // from one row to the next: of bytes
-  int64_t row_factors;  // of factors
-  int64_t row_parts;    // of biases or sums
+  IntegerRows x;
+  int64_t k;      // inputs of a row
+  int64_t row;    // the first, a multiple of 4
+  int64_t input;  // the first, a multiple of 32
   const uint8_t* code;  // (inputs / 4, 32 outputs, 4 inputs)
   const float* scale;   // (parts, 32 outputs)
   const float* base;    // (parts, 32 outputs); only where x.sum is
-  int64_t parts;
-  int part_groups;  // of four inputs: 4 or 8
-  float* sums;      // (rows, 32 outputs)
+  int64_t parts;        // of inputs that share a scale
+  int part_groups;      // of four inputs: 4 or 8
+  float* sums;          // (rows, 32 outputs)
+
+  int64_t byte_at(int64_t r, int64_t i) const { return 4 * row_index(row + r, k / 4, i / 4); }
+  int64_t factor_at(int64_t r, int64_t i) const { return row_index(row + r, k / 32, i / 32); }
+  int64_t part_at(int64_t r, int64_t i) const {
+    const int inputs = 4 * part_groups;
+    return row_index(row + r, k / inputs, i / inputs);
+  }
 };
 
 // With AVX512-VNNI.
 bool has_vnni();
-void vnni_tile(IntegerTile tile, int64_t rows);
+void vnni_tile(const IntegerTile& tile, int64_t rows);
 
 }  // namespace ringtide::kernels

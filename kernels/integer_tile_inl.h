@@ -3,7 +3,6 @@
 
 #include "kernels/integer_tile.h"
 #include "kernels/simd_inl.h"
-#include "kernels/tile_inl.h"
 
 #if defined(RINGTIDE_KERNELS_INTEGER_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef RINGTIDE_KERNELS_INTEGER_TILE_INL_H
@@ -72,12 +71,12 @@ struct IntegerTileRows {
 
   template <int R>
   HWY_INLINE void products(const uint8_t* code, const int8_t* x, Vi (&acc)[R][V]) const {
-    for (int g = 0; g < t.part_groups; ++g, code += 4 * 32, x += 4) {
+    for (int g = 0; g < t.part_groups; ++g, code += 4 * 32, x += 16) {
       const Codes<V, kWideCodes> w(code);
       HWY_UNROLL(16)
       for (int r = 0; r < R; ++r) {
         int32_t four;
-        std::memcpy(&four, x + r * t.row_bytes, 4);
+        std::memcpy(&four, x + r / 4 * 4 * t.k + r % 4 * 4, 4);
         const Vi inputs = hn::Set(Di(), four);
         HWY_UNROLL(4)
         for (int v = 0; v < V; ++v) acc[r][v] = hn::Add(acc[r][v], w.times(v, inputs));
@@ -88,9 +87,9 @@ struct IntegerTileRows {
   template <int R>
   HWY_NOINLINE void operator()() const {
     for (int64_t part = 0; part < t.parts; ++part) {
-      const int64_t input = part * 4 * t.part_groups;
+      const int64_t input = t.input + part * 4 * t.part_groups;
       const uint8_t* code = t.code + (part * t.part_groups * 32 + column) * 4;
-      const int64_t at = row * t.row_bytes + input;
+      const int64_t at = t.byte_at(row, input);
       Vi acc[R][V];
       HWY_UNROLL(16)
       for (int r = 0; r < R; ++r) {
@@ -113,8 +112,8 @@ struct IntegerTileRows {
 
   HWY_INLINE void add_to_sums(int64_t part, int64_t input, int64_t r, const Vi (&acc)[V]) const {
     const Df d;
-    const Vf factor = hn::Set(d, t.x.factor[r * t.row_factors + input / kFactorInputs]);
-    const int64_t own = r * t.row_parts + part;
+    const Vf factor = hn::Set(d, t.x.factor[t.factor_at(r, input)]);
+    const int64_t own = t.part_at(r, input);
     const Vi bias = hn::Set(Di(), t.x.bias ? t.x.bias[own] : 0);
     HWY_UNROLL(4)
     for (int v = 0; v < V; ++v) {
@@ -130,18 +129,28 @@ struct IntegerTileRows {
   }
 };
 
-// Adds to the sums of all `rows`.
+// Adds to the sums of all `rows`. Fours of rows stay whole.
 template <bool kWideCodes>
 HWY_INLINE void integer_tile(const IntegerTile& t, int64_t rows) {
-  constexpr int64_t kMost = 32 / kLanes;
-  constexpr int V = kMost < 2 ? 1 : 2;
-  for (int64_t row = 0; row < rows;) {
-    int done = 0;
+  constexpr int V = 2;
+  const auto columns = [&](int64_t row, const auto& height) HWY_ATTR {
     for (int64_t column = 0; column < 32; column += V * kLanes) {
-      done = with_rows(rows - row, IntegerTileRows<kWideCodes, V>{t, row, column});
+      height(IntegerTileRows<kWideCodes, V>{t, row, column});
     }
-    row += done;
+  };
+  int64_t row = 0;
+  if constexpr (kManyRegisters) {
+    for (; row + 8 <= rows; row += 8) {
+      columns(row, [](const auto& tile) { tile.template operator()<8>(); });
+    }
   }
+  for (; row + 4 <= rows; row += 4) {
+    columns(row, [](const auto& tile) { tile.template operator()<4>(); });
+  }
+  for (; row + 2 <= rows; row += 2) {
+    columns(row, [](const auto& tile) { tile.template operator()<2>(); });
+  }
+  if (row < rows) columns(row, [](const auto& tile) { tile.template operator()<1>(); });
 }
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE

@@ -175,10 +175,10 @@ namespace ringtide::kernels {
 HWY_EXPORT(multiply_plain);
 
 void matmul(const float* x, int64_t m, const PackedMatrix& w, float* y, Write write,
-            ThreadPool& threads, Activations activations) {
+            ThreadPool& threads) {
   if (m <= 0 || w.n <= 0) return;
   const Product p{x, m, w, y, write};
-  if (coding(w.type).bits > 0) return multiply_coded(p, activations, threads);
+  if (coding(w.type).bits > 0) return multiply_coded(p, threads);
   HWY_DYNAMIC_DISPATCH(multiply_plain)(p, threads);
 }
 

@@ -14,6 +14,6 @@ struct Product {
 };
 
 // Products with weights of coded types.
-void multiply_coded(const Product& p, Activations activations, ThreadPool& threads);
+void multiply_coded(const Product& p, ThreadPool& threads);
 
 }  // namespace ringtide::kernels

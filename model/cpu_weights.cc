@@ -16,6 +16,18 @@ int64_t packed_bytes(const RawMatrix& m) {
   return (kernels::packed_bytes(m.type, m.n, m.k) + kLine - 1) / kLine * kLine;
 }
 
+kernels::ActivationType kernel_activations(ActivationType a) {
+  switch (a) {
+    case ActivationType::F32:
+      return kernels::ActivationType::F32;
+    case ActivationType::Int16:
+      return kernels::ActivationType::Int16;
+    case ActivationType::Int8:
+      return kernels::ActivationType::Int8;
+  }
+  return kernels::ActivationType::F32;
+}
+
 std::shared_ptr<std::byte> allocate(const Model& model, size_t bytes) {
   const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHugePage, rounded));
@@ -29,9 +41,11 @@ std::shared_ptr<std::byte> allocate(const Model& model, size_t bytes) {
 
 }  // namespace
 
-std::shared_ptr<const CpuWeights> pack_weights(const Model& model, kernels::ThreadPool& threads,
+std::shared_ptr<const CpuWeights> pack_weights(const Model& model, ActivationType activations,
+                                               kernels::ThreadPool& threads,
                                                const Progress& progress) {
   auto weights = std::make_shared<CpuWeights>();
+  weights->activations = activations;
   weights->layers.resize(model.tensors.layers.size());
   struct Task {
     const RawMatrix* from;
@@ -56,6 +70,7 @@ std::shared_ptr<const CpuWeights> pack_weights(const Model& model, kernels::Thre
   std::byte* at = memory.get();
   for (const auto& [from, to] : tasks) {
     *to = kernels::pack(from->type, from->rows, from->n, from->k, from->order, at, threads);
+    to->activations = kernel_activations(activations);
     at += packed_bytes(*from);
     if (progress) {
       progress(static_cast<double>(at - memory.get()) / static_cast<double>(weights->bytes));

@@ -36,6 +36,11 @@ int main(int argc, char** argv) {
     if (flag == "--tokens") tokens = std::stoll(value);
     if (flag == "--threads") options.threads = std::stoi(value);
     if (flag == "--policy") policy.kind = model::parse_policy(value);
+    if (flag == "--activations") {
+      options.activations = value == "f32"     ? model::ActivationType::F32
+                            : value == "int16" ? model::ActivationType::Int16
+                                               : model::ActivationType::Int8;
+    }
     if (flag == "--kv") options.half_kv = value != "f32";
   }
   const auto start = std::chrono::steady_clock::now();

@@ -136,7 +136,8 @@ void print(const char* what, double seconds, double flops, double bytes) {
 }
 
 // Several copies of a matrix, so that decoding reads memory and not a cache.
-void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
+void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads,
+                  ActivationType activations = ActivationType::F32) {
   std::vector<std::byte> rows(n * row_bytes(type, k), std::byte{0x11});
   const int64_t bytes = packed_bytes(type, n, k);
   for (const int64_t m : {1, 2, 4, 8, 64, 512}) {
@@ -146,6 +147,7 @@ void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
     std::vector<PackedMatrix> copy;
     for (int64_t c = 0; c < copies; ++c) {
       copy.push_back(pack(type, rows.data(), n, k, {}, at + c * bytes, threads));
+      copy.back().activations = activations;
     }
     const std::vector<float> x = randoms(m * k);
     std::vector<float> y(m * n);
@@ -153,8 +155,9 @@ void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
       for (const PackedMatrix& w : copy) matmul(x.data(), m, w, y.data(), Write::Replace, threads);
     });
     char what[64];
-    std::snprintf(what, sizeof what, "matmul %s %ld x %ld, m %ld", type_info(type).name.data(), n,
-                  k, m);
+    constexpr const char* kActivations[] = {"", " int16", " int8"};
+    std::snprintf(what, sizeof what, "matmul %s%s %ld x %ld, m %ld", type_info(type).name.data(),
+                  kActivations[static_cast<int>(activations)], n, k, m);
     print(what, seconds / copies, 2.0 * m * n * k, bytes);
   }
 }
@@ -228,13 +231,16 @@ int main(int argc, char** argv) {
   const int threads = cpu ? 1 : argc > 1 ? std::atoi(argv[1]) : all;
   ThreadPool pool(threads);
   measure_peaks(pool);
-  bench_matmul(TensorType::Q4_1, 1536, 576, pool);
-  bench_matmul(TensorType::Q4_1, 576, 1536, pool);
-  bench_matmul(TensorType::Q4_1, 192, 576, pool);
-  bench_matmul(TensorType::Q8_0, 49152, 576, pool);
-  for (const TensorType type :
-       {TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q4_0}) {
-    bench_matmul(type, 1536, 576, pool);
+  for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+    bench_matmul(TensorType::Q4_1, 1536, 576, pool, a);
+    bench_matmul(TensorType::Q4_1, 192, 576, pool, a);
+    for (const TensorType type :
+         {TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_K, TensorType::Q6_K}) {
+      bench_matmul(type, 2048, 2048, pool, a);
+    }
+  }
+  for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
+    bench_matmul(type, 2048, 2048, pool);
   }
   for (const KvType type : {KvType::F16, KvType::F32}) {
     for (const bool rotated : {true, false}) {

@@ -76,10 +76,11 @@ Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, Thre
   return w;
 }
 
-std::vector<float> multiply(const std::vector<float>& x, int64_t m, const PackedMatrix& w,
-                            ThreadPool& threads, Activations activations = Activations::F32) {
+std::vector<float> multiply(const std::vector<float>& x, int64_t m, PackedMatrix w,
+                            ThreadPool& threads, ActivationType activations = ActivationType::F32) {
   std::vector<float> y(m * w.n, NAN);
-  matmul(x.data(), m, w, y.data(), Write::Replace, threads, activations);
+  w.activations = activations;
+  matmul(x.data(), m, w, y.data(), Write::Replace, threads);
   return y;
 }
 
@@ -91,8 +92,8 @@ class Matmul : public EachTarget {
 RINGTIDE_EACH_TARGET(Matmul);
 
 // Half of an activation's step, relative to the greatest of its group.
-double rounding(Activations a) {
-  return a == Activations::F32 ? 0 : a == Activations::Int16 ? 0.5 / (127 * 256) : 0.5 / 127;
+double rounding(ActivationType a) {
+  return a == ActivationType::F32 ? 0 : a == ActivationType::Int16 ? 0.5 / (127 * 256) : 0.5 / 127;
 }
 
 // The error is below what the activations' rounding makes of it, k * 2^-24 of the sum of magnitudes
@@ -105,10 +106,12 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
         const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : block == 32 ? 12 : 3);
         const Weights w = make_weights(random_, type, n, k, threads_);
         const std::vector<float> x = normals(random_, m * k);
-        for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
-          if (!coded(type) && a != Activations::F32) continue;
+        for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+          if (!coded(type) && a != ActivationType::F32) continue;
           Guarded<float> y(m * n);
-          matmul(x.data(), m, w.packed, y.data(), Write::Replace, threads_, a);
+          PackedMatrix packed = w.packed;
+          packed.activations = a;
+          matmul(x.data(), m, packed, y.data(), Write::Replace, threads_);
           ASSERT_TRUE(y.intact());
           for (int64_t i = 0; i < m * n; ++i) {
             const float* row = &x[i / n * k];
@@ -117,7 +120,7 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
             for (int64_t j = 0; j < k; ++j) {
               sum += double{row[j]} * weights[j];
               magnitude += std::abs(double{row[j]} * weights[j]);
-              if (j % 32 == 0 && a != Activations::F32) {
+              if (j % 32 == 0 && a != ActivationType::F32) {
                 double top = 0;
                 for (int64_t g = j; g < j + 32; ++g) top = std::max(top, std::abs(double{row[g]}));
                 for (int64_t g = j; g < j + 32; ++g) {
@@ -126,7 +129,7 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
               }
             }
             // Minima are summed apart from what they are taken from.
-            const double parts = coding(type).minimum && a != Activations::F32 ? 16 : 2;
+            const double parts = coding(type).minimum && a != ActivationType::F32 ? 16 : 2;
             ASSERT_NEAR(y[i], sum, rounded * 1.0001 + parts * magnitude * k * 0x1p-24)
                 << type_info(type).name << " m " << m << " n " << n << " k " << k << " at " << i
                 << " activations " << static_cast<int>(a);
@@ -144,8 +147,8 @@ TEST_P(Matmul, IntegersAreMultipliedExactly) {
   for (const TensorType type : kTypes) {
     if (!coded(type)) continue;
     const Weights w = make_weights(random_, type, n, k, threads_);
-    for (const Activations a : {Activations::Int16, Activations::Int8}) {
-      const int64_t most = a == Activations::Int16 ? 127 * 256 : 127;
+    for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
+      const int64_t most = a == ActivationType::Int16 ? 127 * 256 : 127;
       std::vector<float> x(m * k);
       for (int64_t i = 0; i < m * k; ++i) {
         const int64_t sign = random_() % 2 ? 1 : -1;
@@ -168,7 +171,7 @@ TEST_P(Matmul, IntegersAreMultipliedExactly) {
 TEST_P(Matmul, ZerosAndWhatIsNotFiniteStaySo) {
   const int64_t k = 256;
   const Weights w = make_weights(random_, TensorType::Q4_K, 40, k, threads_);
-  for (const Activations a : {Activations::Int16, Activations::Int8}) {
+  for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
     for (const float y : multiply(std::vector<float>(k, 0.f), 1, w.packed, threads_, a)) {
       ASSERT_EQ(y, 0);
     }
@@ -203,11 +206,11 @@ TEST_P(Matmul, PackingIsExact) {
 }
 
 // A type of each way to compute: by coding, with and without minima.
-std::vector<std::pair<TensorType, Activations>> kinds() {
-  std::vector<std::pair<TensorType, Activations>> list = {{TensorType::F32, Activations::F32},
-                                                          {TensorType::F16, Activations::F32},
-                                                          {TensorType::BF16, Activations::F32}};
-  for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
+std::vector<std::pair<TensorType, ActivationType>> kinds() {
+  std::vector<std::pair<TensorType, ActivationType>> list = {{TensorType::F32, ActivationType::F32},
+                                                          {TensorType::F16, ActivationType::F32},
+                                                          {TensorType::BF16, ActivationType::F32}};
+  for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     for (const TensorType type :
          {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q4_K, TensorType::Q6_K}) {
       list.emplace_back(type, a);

@@ -20,7 +20,7 @@ struct Packed {
       : bytes(builder.build()), file(GgufFile::from_memory(bytes, "tiny")) {
     model.config = read_config(file);
     model.tensors = read_tensors(file, model.config);
-    weights = pack_weights(model, threads, progress);
+    weights = pack_weights(model, ActivationType::F32, threads, progress);
   }
 
   std::vector<float> values(const std::string& name) const {
