@@ -41,11 +41,21 @@ std::shared_ptr<std::byte> allocate(const Model& model, size_t bytes) {
 
 }  // namespace
 
+void set_activations(CpuWeights& weights, ActivationType activations) {
+  weights.activations = activations;
+  const auto own = kernel_activations(activations);
+  for (CpuLayer& l : weights.layers) {
+    for (kernels::PackedMatrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.gate, &l.up, &l.down}) {
+      m->activations = own;
+    }
+  }
+  weights.output.activations = own;
+}
+
 std::shared_ptr<const CpuWeights> pack_weights(const Model& model, ActivationType activations,
                                                kernels::ThreadPool& threads,
                                                const Progress& progress) {
   auto weights = std::make_shared<CpuWeights>();
-  weights->activations = activations;
   weights->layers.resize(model.tensors.layers.size());
   struct Task {
     const RawMatrix* from;
@@ -70,13 +80,13 @@ std::shared_ptr<const CpuWeights> pack_weights(const Model& model, ActivationTyp
   std::byte* at = memory.get();
   for (const auto& [from, to] : tasks) {
     *to = kernels::pack(from->type, from->rows, from->n, from->k, from->order, at, threads);
-    to->activations = kernel_activations(activations);
     at += packed_bytes(*from);
     if (progress) {
       progress(static_cast<double>(at - memory.get()) / static_cast<double>(weights->bytes));
     }
   }
   weights->memory = memory;
+  set_activations(*weights, activations);
   model.forget_pages();
   return weights;
 }

@@ -32,4 +32,7 @@ std::shared_ptr<const CpuWeights> pack_weights(const Model& model, ActivationTyp
                                                kernels::ThreadPool& threads,
                                                const Progress& progress = {});
 
+// Multiplies all of them by another kind of activations from now on: the packed bytes serve each.
+void set_activations(CpuWeights& weights, ActivationType activations);
+
 }  // namespace ringtide::model

@@ -2,7 +2,7 @@
 // and reads of memory. Shapes are those of a small model (hidden 576, 9 heads, 3 KV heads of 64).
 //
 // Prints the best of several runs, since other work on the machine only ever slows one down.
-// Usage: kernels_bench [threads], or kernels_bench cpu: one thread, timed by the processor time it
+// Usage: kernels_bench [threads [part of a name]], or kernels_bench cpu: one thread, timed by the processor time it
 // took, for a machine that is not quiet.
 #include <algorithm>
 #include <cstdio>
@@ -102,6 +102,7 @@ std::vector<float> randoms(int64_t n) {
   return v;
 }
 
+std::string_view wanted;  // part of the names of what runs
 double peak_flops, peak_bytes;
 
 void measure_peaks(ThreadPool& threads) {
@@ -138,6 +139,11 @@ void print(const char* what, double seconds, double flops, double bytes) {
 // Several copies of a matrix, so that decoding reads memory and not a cache.
 void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads,
                   ActivationType activations = ActivationType::F32) {
+  constexpr const char* kActivations[] = {"", " int16", " int8"};
+  char name[64];
+  std::snprintf(name, sizeof name, "matmul %s%s %ld x %ld", type_info(type).name.data(),
+                kActivations[static_cast<int>(activations)], n, k);
+  if (std::string_view(name).find(wanted) == std::string_view::npos) return;
   std::vector<std::byte> rows(n * row_bytes(type, k), std::byte{0x11});
   const int64_t bytes = packed_bytes(type, n, k);
   for (const int64_t m : {1, 2, 4, 8, 64, 512}) {
@@ -154,10 +160,8 @@ void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads,
     const double seconds = best([&] {
       for (const PackedMatrix& w : copy) matmul(x.data(), m, w, y.data(), Write::Replace, threads);
     });
-    char what[64];
-    constexpr const char* kActivations[] = {"", " int16", " int8"};
-    std::snprintf(what, sizeof what, "matmul %s%s %ld x %ld, m %ld", type_info(type).name.data(),
-                  kActivations[static_cast<int>(activations)], n, k, m);
+    char what[80];
+    std::snprintf(what, sizeof what, "%s, m %ld", name, m);
     print(what, seconds / copies, 2.0 * m * n * k, bytes);
   }
 }
@@ -226,6 +230,7 @@ void bench_small(ThreadPool& threads) {
 int main(int argc, char** argv) {
   using namespace ringtide::kernels;
   const bool cpu = argc > 1 && std::string_view(argv[1]) == "cpu";
+  if (argc > 2) wanted = argv[2];
   if (cpu) clock_id = CLOCK_THREAD_CPUTIME_ID;
   const int all = static_cast<int>(std::thread::hardware_concurrency());
   const int threads = cpu ? 1 : argc > 1 ? std::atoi(argv[1]) : all;
@@ -242,6 +247,7 @@ int main(int argc, char** argv) {
   for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
     bench_matmul(type, 2048, 2048, pool);
   }
+  if (!wanted.empty()) return 0;
   for (const KvType type : {KvType::F16, KvType::F32}) {
     for (const bool rotated : {true, false}) {
       for (const int64_t m : {1, 16, 512}) bench_attention(type, rotated, m, 4096, pool);
