@@ -11,9 +11,9 @@ namespace ringtide::kernels {
 //   sum = fma(products of integers, scale * factor, sum), then sum = fma(base, sum of x, sum)
 struct IntegerTile {
   IntegerRows x;
-  int64_t k;      // inputs of a row
-  int64_t row;    // the first, a multiple of 4
-  int64_t input;  // the first, a multiple of 32
+  int64_t k;            // inputs of a row
+  int64_t row;          // the first, a multiple of 4
+  int64_t input;        // the first, a multiple of 32
   const uint8_t* code;  // (inputs / 4, 32 outputs, 4 inputs)
   const float* scale;   // (parts, 32 outputs)
   const float* base;    // (parts, 32 outputs); only where x.sum is

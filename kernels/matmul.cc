@@ -160,6 +160,11 @@ void multiply_plain(const Product& p, ThreadPool& threads) {
     case TensorType::F16:
       return product<PanelF16>(p, threads);
     case TensorType::BF16:
+#if HWY_TARGET == HWY_AVX3
+      if (p.w.activations == ActivationType::Int8 && has_bfloat_products()) {
+        return multiply_bfloat(p, threads);
+      }
+#endif
       return product<PanelBF16>(p, threads);
     default:
       return;

@@ -16,7 +16,8 @@ namespace ringtide::kernels {
 
 // What coded weights are multiplied by. Integers share a factor among 32 inputs and are off by at
 // most half a step, 1/65024 (Int16) or 1/254 (Int8) of the greatest of the 32; their products with
-// the weights' codes are summed exactly. Weights without codes are multiplied by float32.
+// the weights' codes are summed exactly. Weights without codes are multiplied by float32; with Int8,
+// bfloat16 weights by activations rounded to bfloat16 where the processor has such products.
 enum class ActivationType : uint8_t { F32, Int16, Int8 };
 
 // Weights of a linear layer, rearranged for the inner loops. Does not own its memory.

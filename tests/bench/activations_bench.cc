@@ -2,9 +2,9 @@
 //
 //   activations_bench MODEL TEXT [TOKENS [CONTEXT]]
 //
-// The text is cut into contexts (default: 2,048 tokens), each seen by nothing else. Against float32:
-// perplexity, how often the best token is the same, and the mean divergence KL(float32 || other) in
-// nats.
+// The text is cut into contexts (default: 2,048 tokens), each seen by nothing else. Against
+// float32: perplexity, how often the best token is the same, and the mean divergence KL(float32 ||
+// other) in nats.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -69,7 +69,8 @@ class Pass {
     context_->begin(block);
     transformer_.forward({&segment, 1}, attention_, act_);
     logits_.resize(block.size() * model_.config.vocabulary);
-    transformer_.logits(act_.x.data(), static_cast<int64_t>(block.size()), logits_.data(), scratch_);
+    transformer_.logits(act_.x.data(), static_cast<int64_t>(block.size()), logits_.data(),
+                        scratch_);
     return logits_;
   }
   void finish(size_t rows, model::UnitStore& store, model::UnitCache& cache,
@@ -137,7 +138,9 @@ int run(const std::string& path, const std::string& text_path, int64_t most, int
               text_path.c_str(), tokens.size(), static_cast<long long>(context));
   std::printf("%12s %12s %10s %12s %12s\n", "activations", "perplexity", "to f32", "same best",
               "divergence");
-  const auto mean = [](double sum, const Variant& v) { return sum / static_cast<double>(v.counted); };
+  const auto mean = [](double sum, const Variant& v) {
+    return sum / static_cast<double>(v.counted);
+  };
   const double base = std::exp(mean(variants[0].loss, variants[0]));
   for (int i = 0; i < 3; ++i) {
     const Variant& v = variants[i];

@@ -2,8 +2,8 @@
 // and reads of memory. Shapes are those of a small model (hidden 576, 9 heads, 3 KV heads of 64).
 //
 // Prints the best of several runs, since other work on the machine only ever slows one down.
-// Usage: kernels_bench [threads [part of a name]], or kernels_bench cpu: one thread, timed by the processor time it
-// took, for a machine that is not quiet.
+// Usage: kernels_bench [threads [part of a name]], or kernels_bench cpu: one thread, timed by the
+// processor time it took, for a machine that is not quiet.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -236,7 +236,8 @@ int main(int argc, char** argv) {
   const int threads = cpu ? 1 : argc > 1 ? std::atoi(argv[1]) : all;
   ThreadPool pool(threads);
   measure_peaks(pool);
-  for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+  for (const ActivationType a :
+       {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     bench_matmul(TensorType::Q4_1, 1536, 576, pool, a);
     bench_matmul(TensorType::Q4_1, 192, 576, pool, a);
     for (const TensorType type :
@@ -244,6 +245,7 @@ int main(int argc, char** argv) {
       bench_matmul(type, 2048, 2048, pool, a);
     }
   }
+  bench_matmul(TensorType::BF16, 2048, 2048, pool, ActivationType::Int8);
   for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
     bench_matmul(type, 2048, 2048, pool);
   }

@@ -106,8 +106,9 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
         const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : block == 32 ? 12 : 3);
         const Weights w = make_weights(random_, type, n, k, threads_);
         const std::vector<float> x = normals(random_, m * k);
-        for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
-          if (!coded(type) && a != ActivationType::F32) continue;
+        for (const ActivationType a :
+             {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+          if (!coded(type) && type != TensorType::BF16 && a != ActivationType::F32) continue;
           Guarded<float> y(m * n);
           PackedMatrix packed = w.packed;
           packed.activations = a;
@@ -120,7 +121,11 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
             for (int64_t j = 0; j < k; ++j) {
               sum += double{row[j]} * weights[j];
               magnitude += std::abs(double{row[j]} * weights[j]);
-              if (j % 32 == 0 && a != ActivationType::F32) {
+              if (!coded(type)) {
+                if (a == ActivationType::Int8) {
+                  rounded += 0x1p-8 * std::abs(double{row[j]} * weights[j]);
+                }
+              } else if (j % 32 == 0 && a != ActivationType::F32) {
                 double top = 0;
                 for (int64_t g = j; g < j + 32; ++g) top = std::max(top, std::abs(double{row[g]}));
                 for (int64_t g = j; g < j + 32; ++g) {
@@ -207,10 +212,12 @@ TEST_P(Matmul, PackingIsExact) {
 
 // A type of each way to compute: by coding, with and without minima.
 std::vector<std::pair<TensorType, ActivationType>> kinds() {
-  std::vector<std::pair<TensorType, ActivationType>> list = {{TensorType::F32, ActivationType::F32},
-                                                          {TensorType::F16, ActivationType::F32},
-                                                          {TensorType::BF16, ActivationType::F32}};
-  for (const ActivationType a : {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+  std::vector<std::pair<TensorType, ActivationType>> list = {
+      {TensorType::F32, ActivationType::F32},
+      {TensorType::F16, ActivationType::F32},
+      {TensorType::BF16, ActivationType::F32}};
+  for (const ActivationType a :
+       {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     for (const TensorType type :
          {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q4_K, TensorType::Q6_K}) {
       list.emplace_back(type, a);
