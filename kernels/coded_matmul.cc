@@ -23,6 +23,8 @@ constexpr int64_t kWholeRows = 12;  // a chunk is whole tiles
 constexpr int64_t kChunkRows = 12 * kWholeRows;
 // Up to so many rows, a thread takes panels that follow each other: memory is what limits.
 constexpr int64_t kFewRows = 16;
+// Up to so many rows, taking a panel apart in memory costs more than it saves.
+constexpr int64_t kPanelRows = 4;
 
 // What a thread works with.
 struct alignas(64) Work {
@@ -171,6 +173,17 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
     const int64_t begin = chunk * tiles / chunks * kWholeRows;
     const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kWholeRows);
     for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
+#if HWY_TARGET == HWY_AVX3
+      if (x && p.m <= kPanelRows && has_vnni()) {
+        IntegerTile t{};
+        t.x = *x;
+        t.k = p.w.k;
+        t.sums = work.sums[0];
+        vnni_panel(p.w.type, t, p.m, p.w.data + panel * bytes);
+        write_sums(p, panel, begin, end, work.sums);
+        continue;
+      }
+#endif
       std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);

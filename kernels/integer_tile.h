@@ -32,5 +32,8 @@ struct IntegerTile {
 // With AVX512-VNNI.
 bool has_vnni();
 void vnni_tile(const IntegerTile& tile, int64_t rows);
+// A few rows by a whole packed panel, in place of what precedes them: sums = all products. Of the
+// tile it takes x, k, row and sums.
+void vnni_panel(TensorType type, const IntegerTile& tile, int64_t rows, const std::byte* panel);
 
 }  // namespace ringtide::kernels

@@ -4,29 +4,12 @@
 #include "kernels/integer_tile.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-// g++ 12's own headers leave a vector undefined on purpose (its bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
+#include "kernels/vnni_inl.h"
 
 namespace ringtide::kernels {
 namespace {
 
-#define RINGTIDE_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
-#define RINGTIDE_VNNI_INLINE RINGTIDE_VNNI __attribute__((always_inline)) inline
-
 constexpr int64_t kPanelBytes = 128;  // codes of four inputs
-
-// acc += products of the bytes of w with the four at x. Written out because g++ 12 copies the sums
-// around its builtin, which halves the speed of a tile.
-RINGTIDE_VNNI_INLINE void add_four(__m512i& acc, __m512i w, const int8_t* x) {
-  asm("vpdpbusd %2%{1to16%}, %1, %0"
-      : "+v"(acc)
-      : "v"(w), "m"(*reinterpret_cast<const int8_t(*)[4]>(x)));
-}
 
 // acc += products of `groups` groups of four inputs; four rows side by side, then the next four
 // `quad` bytes further. R < 4 rows lie within one four.
