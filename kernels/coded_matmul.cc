@@ -100,12 +100,23 @@ void integer_step(const Step& step, const IntegerRows& x, Work& work) {
   t.base = work.unpacked.base[0];
   t.parts = step.n / c.per_scale;
   t.part_groups = c.per_scale / 4;
+  t.row_parts = t.k / c.per_scale;
+  t.first_part = t.input / c.per_scale;
   t.sums = work.sums[0];
   const int64_t rows = step.end - step.begin;
 #if HWY_TARGET == HWY_AVX3
   if (has_vnni()) return vnni_tile(t, rows);
 #endif
-  wide_bytes(c) ? integer_tile<true>(t, rows) : integer_tile<false>(t, rows);
+  switch (byte_bits(c)) {
+    case 5:
+      return integer_tile<5>(t, rows);
+    case 6:
+      return integer_tile<6>(t, rows);
+    case 8:
+      return integer_tile<8>(t, rows);
+    default:
+      return integer_tile<4>(t, rows);
+  }
 }
 
 void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,

@@ -21,16 +21,19 @@ struct IntegerTile {
   int part_groups;      // of four inputs: 4 or 8
   float* sums;          // (rows, 32 outputs)
 
+  int64_t row_parts;    // of a whole row
+  int64_t first_part;
+
   int64_t byte_at(int64_t r, int64_t i) const { return 4 * row_index(row + r, k / 4, i / 4); }
   int64_t factor_at(int64_t r, int64_t i) const { return row_index(row + r, k / 32, i / 32); }
-  int64_t part_at(int64_t r, int64_t i) const {
-    const int inputs = 4 * part_groups;
-    return row_index(row + r, k / inputs, i / inputs);
+  int64_t part_at(int64_t r, int64_t part) const {
+    return row_index(row + r, row_parts, first_part + part);
   }
 };
 
 // With AVX512-VNNI.
 bool has_vnni();
+void allow_vnni(bool allow);  // for tests: has_vnni() says no where it is not allowed
 void vnni_tile(const IntegerTile& tile, int64_t rows);
 // A few rows by a whole packed panel, in place of what precedes them: sums = all products. Of the
 // tile it takes x, k, row and sums.

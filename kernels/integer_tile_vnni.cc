@@ -4,10 +4,14 @@
 #include "kernels/integer_tile.h"
 
 #if defined(__x86_64__)
+#include <atomic>
+
 #include "kernels/vnni_inl.h"
 
 namespace ringtide::kernels {
 namespace {
+
+std::atomic<bool> allowed{true};
 
 constexpr int64_t kPanelBytes = 128;  // codes of four inputs
 
@@ -49,11 +53,12 @@ RINGTIDE_VNNI __attribute__((noinline)) void tile_rows(const IntegerTile& t, int
     const __m512 scale0 = _mm512_loadu_ps(t.scale + part * 32);
     const __m512 scale1 = _mm512_loadu_ps(t.scale + part * 32 + 16);
     const float* factors = t.x.factor + t.factor_at(row, input);
+    const int64_t first = t.part_at(row, part);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       float* sums = t.sums + (row + r) * 32;
       const __m512 factor = _mm512_set1_ps(factors[r / 4 * (t.k / 8) + r % 4]);
-      const int64_t at = t.part_at(row + r, input);
+      const int64_t at = first + r / 4 * 4 * t.row_parts + r % 4;
       __m512 sum0 = _mm512_loadu_ps(sums), sum1 = _mm512_loadu_ps(sums + 16);
       if (t.x.bias) {
         const __m512i bias = _mm512_set1_epi32(t.x.bias[at]);
@@ -93,8 +98,10 @@ bool has_vnni() {
   static const bool has = __builtin_cpu_supports("avx512vnni") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  return has;
+  return has && allowed.load(std::memory_order_relaxed);
 }
+
+void allow_vnni(bool allow) { allowed.store(allow, std::memory_order_relaxed); }
 
 void vnni_tile(const IntegerTile& t, int64_t rows) {
   for (int64_t row = 0; row < rows;) row += some_rows(t, row, rows - row);
@@ -107,6 +114,7 @@ void vnni_tile(const IntegerTile& t, int64_t rows) {
 namespace ringtide::kernels {
 
 bool has_vnni() { return false; }
+void allow_vnni(bool) {}
 void vnni_tile(const IntegerTile&, int64_t) {}
 
 }  // namespace ringtide::kernels

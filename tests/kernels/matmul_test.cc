@@ -6,6 +6,7 @@
 
 #include "kernels/coded_block.h"
 #include "kernels/half.h"
+#include "kernels/integer_tile.h"
 #include "tests/kernels/support.h"
 
 namespace ringtide::kernels {
@@ -245,6 +246,26 @@ TEST_P(Matmul, ARowDependsOnNothingButItself) {
                                           whole.begin() + (row + part) * n);
         ASSERT_TRUE(same_bits(y, expected)) << type_info(type).name << " rows " << part;
         row += part;
+      }
+    }
+  }
+}
+
+// With and without the instructions for dot products of bytes, to the bit.
+TEST_P(Matmul, DotProductsOfBytesAreThoseOfOtherInstructions) {
+  if (!has_vnni()) GTEST_SKIP() << "this processor has no AVX512-VNNI";
+  const int64_t n = 70, k = 512;
+  for (const TensorType type : kTypes) {
+    if (!coded(type)) continue;
+    const Weights w = make_weights(random_, type, n, k, threads_);
+    for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
+      for (const int64_t m : {1, 3, 4, 27}) {
+        const std::vector<float> x = normals(random_, m * k);
+        const std::vector<float> with = multiply(x, m, w.packed, threads_, a);
+        allow_vnni(false);
+        const std::vector<float> without = multiply(x, m, w.packed, threads_, a);
+        allow_vnni(true);
+        ASSERT_TRUE(same_bits(with, without)) << type_info(type).name << " rows " << m;
       }
     }
   }
