@@ -8,6 +8,9 @@
 namespace ringtide::kernels {
 namespace {
 
+// How far ahead of the products weights are asked for: a fetch may take as long as they do for it.
+constexpr int64_t kAhead = 4096;
+
 // The bits of one plane at group t of four inputs, moved up by kUp; 16 outputs from 16 v on.
 template <int kBits, int kUp>
 RINGTIDE_VNNI_INLINE __m512i plane_bits(const std::byte* plane, int t, int v) {
@@ -55,10 +58,22 @@ RINGTIDE_VNNI __attribute__((noinline)) void panel_rows(const IntegerTile& t, in
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
   for (int64_t block = 0; block < t.k; block += kCoding.elements) {
-    const std::byte* header = at;
+    // d, and what minima are multiplied by: -m where they differ within the block, else m.
+    __m512 factor_of[2], base_of[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      factor_of[v] = halves(at + v * 32);
+      if constexpr (kCoding.minimum) {
+        base_of[v] = halves(at + kPanel * 2 + v * 32);
+        if constexpr (kCoding.scales) base_of[v] = _mm512_sub_ps(_mm512_setzero_ps(), base_of[v]);
+      }
+    }
     at += header_bytes(kCoding);
     for (int64_t input = block; input < block + kCoding.elements; input += 32) {
       const std::byte* planes = at + scale_bytes(kCoding);
+      for (int64_t line = 0; line < part_bytes(kCoding); line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
+      }
 #pragma GCC unroll 2
       for (int s = 0; s < kScales; ++s) {
         const int64_t first = input + s * kCoding.per_scale;
@@ -85,17 +100,13 @@ RINGTIDE_VNNI __attribute__((noinline)) void panel_rows(const IntegerTile& t, in
             row_index(t.row + row, t.k / kCoding.per_scale, first / kCoding.per_scale);
 #pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) {
-          __m512 scale = halves(header + v * 32);
+          __m512 scale = factor_of[v];
           if constexpr (kCoding.scales) {
             scale = _mm512_mul_ps(scale, bytes(at + s * kPanel + v * 16));
           }
-          __m512 base = scale;
-          if constexpr (kCoding.minimum) {
-            base = halves(header + kPanel * 2 + v * 32);
-            if constexpr (kCoding.scales) {
-              const __m512 less = _mm512_sub_ps(_mm512_setzero_ps(), base);
-              base = _mm512_mul_ps(less, bytes(at + (kScales + s) * kPanel + v * 16));
-            }
+          __m512 base = base_of[v];
+          if constexpr (kCoding.minimum && kCoding.scales) {
+            base = _mm512_mul_ps(base, bytes(at + (kScales + s) * kPanel + v * 16));
           }
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) {

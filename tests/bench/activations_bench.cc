@@ -62,7 +62,7 @@ class Pass {
                                    kernels::KvType::F16,
                                    policy->represents()};
     context_ = std::make_unique<model::Context>(1, std::move(policy), layout,
-                                                m.config.rope_inv_freq, "perplexity");
+                                                m.config, "activations");
   }
   std::vector<float>& run(std::span<const TokenId> block) {
     const model::Segment segment{context_.get(), block};
