@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,9 +52,9 @@ int64_t to_log_probabilities(float* logits, int64_t n) {
 // Log probabilities of the token after each of `tokens`, (tokens, vocabulary), block by block.
 class Pass {
  public:
-  Pass(const model::Model& m, const model::CpuWeights& weights, model::UnitCache& cache,
-       kernels::ThreadPool& threads)
-      : model_(m), transformer_(m, weights, threads), attention_(cache, threads, {}) {
+  Pass(const model::Model& m, const model::CpuWeights& weights, model::UnitStore& store,
+       model::UnitCache& cache, kernels::ThreadPool& threads)
+      : model_(m), transformer_(m, weights, threads), attention_(cache, store, threads, {}) {
     model::PolicyConfig config;
     config.kind = model::PolicyKind::Exact;
     auto policy = model::make_policy(config);
@@ -61,8 +63,8 @@ class Pass {
                                    config.unit,
                                    kernels::KvType::F16,
                                    policy->represents()};
-    context_ = std::make_unique<model::Context>(1, std::move(policy), layout,
-                                                m.config, "activations");
+    context_ =
+        std::make_unique<model::Context>(1, std::move(policy), layout, m.config, "activations");
   }
   std::vector<float>& run(std::span<const TokenId> block) {
     const model::Segment segment{context_.get(), block};
@@ -107,16 +109,17 @@ int run(const std::string& path, const std::string& text_path, int64_t most, int
   constexpr int64_t kBlock = 512;
   for (int64_t start = 0; start + 1 < static_cast<int64_t>(tokens.size()); start += context) {
     const int64_t end = std::min<int64_t>(start + context, static_cast<int64_t>(tokens.size()));
-    std::vector<Pass> passes;
-    passes.reserve(3);
-    for (Variant& v : variants) passes.emplace_back(*loaded, v.weights, cache, threads);
+    std::vector<std::unique_ptr<Pass>> passes;
+    for (const Variant& v : variants) {
+      passes.push_back(std::make_unique<Pass>(*loaded, v.weights, store, cache, threads));
+    }
     for (int64_t at = start; at < end; at += kBlock) {
       const auto block = std::span(tokens).subspan(at, std::min(kBlock, end - at));
       std::vector<float>* first = nullptr;
       std::vector<int64_t> best(block.size());
       for (int i = 0; i < 3; ++i) {
         Variant& v = variants[i];
-        std::vector<float>& logits = passes[i].run(block);
+        std::vector<float>& logits = passes[i]->run(block);
         if (i == 0) first = &logits;
         for (size_t r = 0; r < block.size() && at + static_cast<int64_t>(r) + 1 < end; ++r) {
           float* row = logits.data() + r * vocabulary;
@@ -130,7 +133,7 @@ int run(const std::string& path, const std::string& text_path, int64_t most, int
             v.divergence += std::exp(double{exact[t]}) * (double{exact[t]} - row[t]);
           }
         }
-        passes[i].finish(block.size(), store, cache, threads);
+        passes[i]->finish(block.size(), store, cache, threads);
       }
     }
   }
