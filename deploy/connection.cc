@@ -57,6 +57,9 @@ std::string flags_of(const ServerOptions& options) {
   if (options.store != default_store_path()) add("--store", fs::weakly_canonical(options.store).string());
   if (!options.model.empty()) add("--model", fs::weakly_canonical(options.model).string());
   if (options.kv_type != ServerOptions().kv_type) add("--kv-type", options.kv_type);
+  if (options.activations != ServerOptions().activations) {
+    add("--activations", options.activations);
+  }
   return flags;
 }
 
@@ -72,6 +75,7 @@ void tell_unused(const ServerOptions& options) {
   tell("--threads", options.threads != 0);
   tell("--ram-budget", options.ram_budget != 0);
   tell("--kv-type", options.kv_type != ServerOptions().kv_type);
+  tell("--activations", options.activations != ServerOptions().activations);
 }
 
 }  // namespace

@@ -42,6 +42,11 @@ std::shared_ptr<const model::Model> load_model(const ServerOptions& options, Ser
   return model;
 }
 
+model::ActivationType activation_type(const std::string& name) {
+  if (name == "f32") return model::ActivationType::F32;
+  return name == "int8" ? model::ActivationType::Int8 : model::ActivationType::Int16;
+}
+
 }  // namespace
 
 LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy)
@@ -62,11 +67,12 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   const model::EngineOptions engine{.threads = facts.threads,
                                     .ram_budget = facts.ram_budget,
-                                    .half_kv = options.kv_type == "f16"};
+                                    .half_kv = options.kv_type == "f16",
+                                    .activations = activation_type(options.activations)};
   kernels::ThreadPool packers(facts.threads);
+  auto weights = model::pack_weights(*system.model, engine.activations, packers);
   system.make_engine = [model = system.model, engine,
-                        weights =
-                            model::pack_weights(*system.model, packers)](model::UnitStore& units) {
+                        weights = std::move(weights)](model::UnitStore& units) {
     return model::make_cpu_engine(model, engine, units, weights);
   };
   system.version = RINGTIDE_VERSION;

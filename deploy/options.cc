@@ -94,6 +94,12 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
       ->check(CLI::IsMember({"f16", "f32"}))
       ->option_text("TYPE")
       ->group("Engine");
+  add_setting(app, "--activations", options.activations,
+              "What quantised weights are multiplied by: int16 (default), f32 (slower) or int8 "
+              "(faster, less exact)")
+      ->check(CLI::IsMember({"f32", "int16", "int8"}))
+      ->option_text("TYPE")
+      ->group("Engine");
 }
 
 void add_store_option(CLI::App* app, ServerOptions& options) {

@@ -20,6 +20,7 @@ struct ServerOptions {
   int threads = 0;         // 0: one a usable core
   int64_t ram_budget = 0;  // 0: half of the machine's memory
   std::string kv_type = "f16";
+  std::string activations = "int16";
   bool accept_loss = false;  // open a store whose log is damaged as far as it can be read
   protocol::ServerLimits limits;
   int max_sessions = 256;

@@ -19,9 +19,12 @@ HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
 // Rows that share what was taken apart.
-constexpr int64_t kChunkRows = 12 * 12;
+constexpr int64_t kWholeRows = 12;  // a chunk is whole tiles
+constexpr int64_t kChunkRows = 12 * kWholeRows;
 // Up to so many rows, a thread takes panels that follow each other: memory is what limits.
 constexpr int64_t kFewRows = 16;
+// Up to so many rows, taking a panel apart in memory costs more than it saves.
+constexpr int64_t kPanelRows = 4;
 
 // What a thread works with.
 struct alignas(64) Work {
@@ -87,28 +90,33 @@ void float_step(const Step& step, Work& work) {
 
 void integer_step(const Step& step, const IntegerRows& x, Work& work) {
   const Coding& c = step.coding;
-  const int64_t k = step.p.w.k;
-  const int64_t row_parts = k / c.per_scale, row_factors = k / kFactorInputs;
-  const auto at = [&](auto* values, int64_t row_values, int64_t inputs) {
-    return values ? values + step.begin * row_values + step.k / inputs : nullptr;
-  };
   IntegerTile t;
-  t.x = {at(x.high, k, 1), at(x.low, k, 1), at(x.factor, row_factors, kFactorInputs),
-         at(x.bias, row_parts, c.per_scale), at(x.sum, row_parts, c.per_scale)};
-  t.row_bytes = k;
-  t.row_factors = row_factors;
-  t.row_parts = row_parts;
+  t.x = x;
+  t.k = step.p.w.k;
+  t.row = step.begin;
+  t.input = step.k;
   t.code = work.unpacked.code[0][0];
   t.scale = work.unpacked.scale[0];
   t.base = work.unpacked.base[0];
   t.parts = step.n / c.per_scale;
   t.part_groups = c.per_scale / 4;
+  t.row_parts = t.k / c.per_scale;
+  t.first_part = t.input / c.per_scale;
   t.sums = work.sums[0];
   const int64_t rows = step.end - step.begin;
 #if HWY_TARGET == HWY_AVX3
   if (has_vnni()) return vnni_tile(t, rows);
 #endif
-  wide_bytes(c) ? integer_tile<true>(t, rows) : integer_tile<false>(t, rows);
+  switch (byte_bits(c)) {
+    case 5:
+      return integer_tile<5>(t, rows);
+    case 6:
+      return integer_tile<6>(t, rows);
+    case 8:
+      return integer_tile<8>(t, rows);
+    default:
+      return integer_tile<4>(t, rows);
+  }
 }
 
 void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,
@@ -167,14 +175,26 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
   const int64_t bytes = panel_bytes(p.w.type, p.w.k);
   const int64_t panels = panel_count(p.w.n);
   const int64_t chunks = (p.m + kChunkRows - 1) / kChunkRows;
-  const int64_t tiles = (p.m + kTileRows - 1) / kTileRows;
+  const int64_t tiles = (p.m + kWholeRows - 1) / kWholeRows;
   const int64_t parts = p.m <= kFewRows ? std::min<int64_t>(panels, 4 * threads.size()) : panels;
   threads.parallel_for(chunks * parts, [&](int64_t task, int thread) {
-    auto& work = *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
+    auto& work =
+        *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
     const int64_t chunk = task / parts, part = task % parts;
-    const int64_t begin = chunk * tiles / chunks * kTileRows;
-    const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kTileRows);
+    const int64_t begin = chunk * tiles / chunks * kWholeRows;
+    const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kWholeRows);
     for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
+#if HWY_TARGET == HWY_AVX3
+      if (x && p.m <= kPanelRows && has_vnni()) {
+        IntegerTile t{};
+        t.x = *x;
+        t.k = p.w.k;
+        t.sums = work.sums[0];
+        vnni_panel(p.w.type, t, p.m, p.w.data + panel * bytes);
+        write_sums(p, panel, begin, end, work.sums);
+        continue;
+      }
+#endif
       std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);
@@ -198,10 +218,10 @@ namespace ringtide::kernels {
 HWY_EXPORT(coded_product);
 HWY_EXPORT(work_bytes);
 
-void multiply_coded(const Product& p, Activations activations, ThreadPool& threads) {
+void multiply_coded(const Product& p, ThreadPool& threads) {
   const Coding c = coding(p.w.type);
-  const bool wide = activations == Activations::Int16;
-  const bool integers = activations != Activations::F32;
+  const bool wide = p.w.activations == ActivationType::Int16;
+  const bool integers = p.w.activations != ActivationType::F32;
   const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, wide) : 0;
   std::byte* own = threads.scratch(0, row_bytes + HWY_DYNAMIC_DISPATCH(work_bytes)());
   IntegerRows rows;

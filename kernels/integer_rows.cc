@@ -1,12 +1,13 @@
 #include "kernels/integer_rows.h"
 
+#include <cstring>
 #include <limits>
 
 #ifndef RINGTIDE_KERNELS_INTEGER_ROWS_ONCE
 #define RINGTIDE_KERNELS_INTEGER_ROWS_ONCE
 namespace ringtide::kernels {
 
-// One row, and where its parts go.
+// Where one row goes: its first numbers, each 4 after the one before.
 struct RowOut {
   int8_t* high;
   int8_t* low;  // null: 8-bit
@@ -35,6 +36,11 @@ constexpr int kGroup = static_cast<int>(kFactorInputs);
 
 HWY_INLINE int32_t sum_of(Vi v) { return hn::GetLane(hn::SumOfLanes(Di(), v)); }
 
+// n bytes, four by four, 16 from one four to the next.
+HWY_INLINE void scatter(const int8_t* from, int n, int8_t* to) {
+  for (int i = 0; i < n; i += 4) std::memcpy(to + 4 * i, from + i, 4);
+}
+
 // 32 inputs; returns their factor, and the sums of their halves.
 HWY_INLINE float make_group(const float* x, int8_t* high, int8_t* low, int32_t (&sums)[2]) {
   const Df d;
@@ -51,18 +57,21 @@ HWY_INLINE float make_group(const float* x, int8_t* high, int8_t* low, int32_t (
   // A top so small that its inverse overflows counts as 0.
   const bool any = finite && top > 1e-30f;
   const Vf inverse = hn::Set(d, any ? most / top : 0.f);
+  HWY_ALIGN int8_t bytes[kGroup], rests[kGroup];
   Vi half[2] = {hn::Zero(Di()), hn::Zero(Di())};
   for (int i = 0; i < kGroup; i += kLanes) {
     const Vi q = hn::NearestInt(hn::Mul(finite ? load(x + i) : hn::Zero(d), inverse));
     half[i / (kGroup / 2)] = hn::Add(half[i / (kGroup / 2)], q);
     if (low) {
       const Vi rest = hn::ShiftRight<24>(hn::ShiftLeft<24>(q));
-      hn::StoreU(hn::DemoteTo(d8, rest), d8, low + i);
-      hn::StoreU(hn::DemoteTo(d8, hn::ShiftRight<8>(hn::Sub(q, rest))), d8, high + i);
+      hn::StoreU(hn::DemoteTo(d8, rest), d8, rests + i);
+      hn::StoreU(hn::DemoteTo(d8, hn::ShiftRight<8>(hn::Sub(q, rest))), d8, bytes + i);
     } else {
-      hn::StoreU(hn::DemoteTo(d8, q), d8, high + i);
+      hn::StoreU(hn::DemoteTo(d8, q), d8, bytes + i);
     }
   }
+  scatter(bytes, kGroup, high);
+  if (low) scatter(rests, kGroup, low);
   sums[0] = sum_of(half[0]);
   sums[1] = sum_of(half[1]);
   return finite ? (any ? top / most : 0.f) : std::numeric_limits<float>::quiet_NaN();
@@ -71,13 +80,13 @@ HWY_INLINE float make_group(const float* x, int8_t* high, int8_t* low, int32_t (
 void make_row(const float* x, int64_t k, const RowOut& to) {
   for (int64_t g = 0; g < k / kGroup; ++g) {
     int32_t sums[2];
-    const float factor = make_group(x + g * kGroup, to.high + g * kGroup,
-                                    to.low ? to.low + g * kGroup : nullptr, sums);
-    to.factor[g] = factor;
+    const float factor = make_group(x + g * kGroup, to.high + 4 * g * kGroup,
+                                    to.low ? to.low + 4 * g * kGroup : nullptr, sums);
+    to.factor[4 * g] = factor;
     if (to.parts == 1) sums[0] += sums[1];
     for (int p = 0; p < to.parts; ++p) {
-      if (to.bias) to.bias[g * to.parts + p] = -to.offset * sums[p];
-      if (to.sum) to.sum[g * to.parts + p] = factor * static_cast<float>(sums[p]);
+      if (to.bias) to.bias[4 * (g * to.parts + p)] = -to.offset * sums[p];
+      if (to.sum) to.sum[4 * (g * to.parts + p)] = factor * static_cast<float>(sums[p]);
     }
   }
 }
@@ -95,8 +104,12 @@ constexpr int64_t kSerial = 16384;  // elements that are not worth a second thre
 
 struct Sizes {
   int64_t bytes, factors, parts;
-  Sizes(int64_t m, int64_t k, const Coding& weights)
-      : bytes((m * k + 63) / 64 * 64), factors(m * (k / 32)), parts(m * (k / weights.per_scale)) {}
+  Sizes(int64_t m, int64_t k, const Coding& weights) {
+    const int64_t rows = (m + 3) / 4 * 4;
+    bytes = rows * k;  // whole cache lines: k is whole groups of 32
+    factors = rows * (k / 32);
+    parts = rows * (k / weights.per_scale);
+  }
 };
 
 }  // namespace
@@ -116,11 +129,13 @@ IntegerRows make_rows(const float* x, int64_t m, int64_t k, const Coding& weight
   float* sum = weights.minimum ? factor + s.factors : nullptr;
   int32_t* bias = weights.minimum ? nullptr : reinterpret_cast<int32_t*>(factor + s.factors);
   const auto row = [&](int64_t r, int) {
-    const int64_t groups = k / 32, at = r * groups * parts;
+    const int64_t byte = 4 * row_index(r, k / 4, 0);
+    const int64_t part = row_index(r, k / weights.per_scale, 0);
     HWY_DYNAMIC_DISPATCH(make_row)
     (x + r * k, k,
-     {high + r * k, wide ? low + r * k : nullptr, factor + r * groups, bias ? bias + at : nullptr,
-      sum ? sum + at : nullptr, weights.table ? kLevelOffset : weights.offset, parts});
+     {high + byte, wide ? low + byte : nullptr, factor + row_index(r, k / 32, 0),
+      bias ? bias + part : nullptr, sum ? sum + part : nullptr,
+      weights.table ? kLevelOffset : weights.offset, parts});
   };
   if (m * k <= kSerial) {
     for (int64_t r = 0; r < m; ++r) row(r, 0);

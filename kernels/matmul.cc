@@ -160,6 +160,11 @@ void multiply_plain(const Product& p, ThreadPool& threads) {
     case TensorType::F16:
       return product<PanelF16>(p, threads);
     case TensorType::BF16:
+#if HWY_TARGET == HWY_AVX3
+      if (p.w.activations == ActivationType::Int8 && has_bfloat_products()) {
+        return multiply_bfloat(p, threads);
+      }
+#endif
       return product<PanelBF16>(p, threads);
     default:
       return;
@@ -175,10 +180,10 @@ namespace ringtide::kernels {
 HWY_EXPORT(multiply_plain);
 
 void matmul(const float* x, int64_t m, const PackedMatrix& w, float* y, Write write,
-            ThreadPool& threads, Activations activations) {
+            ThreadPool& threads) {
   if (m <= 0 || w.n <= 0) return;
   const Product p{x, m, w, y, write};
-  if (coding(w.type).bits > 0) return multiply_coded(p, activations, threads);
+  if (coding(w.type).bits > 0) return multiply_coded(p, threads);
   HWY_DYNAMIC_DISPATCH(multiply_plain)(p, threads);
 }
 

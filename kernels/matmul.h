@@ -14,9 +14,16 @@
 
 namespace ringtide::kernels {
 
+// What coded weights are multiplied by. Integers share a factor among 32 inputs and are off by at
+// most half a step, 1/65024 (Int16) or 1/254 (Int8) of the greatest of the 32; their products with
+// the weights' codes are summed exactly. Weights without codes are multiplied by float32; with Int8,
+// bfloat16 weights by activations rounded to bfloat16 where the processor has such products.
+enum class ActivationType : uint8_t { F32, Int16, Int8 };
+
 // Weights of a linear layer, rearranged for the inner loops. Does not own its memory.
 struct PackedMatrix {
   TensorType type = TensorType::F32;
+  ActivationType activations = ActivationType::F32;
   int64_t n = 0;                    // outputs
   int64_t k = 0;                    // inputs, a multiple of the type's block
   const std::byte* data = nullptr;  // packed_bytes(type, n, k), 64-byte aligned
@@ -31,13 +38,8 @@ PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
 
 enum class Write : uint8_t { Replace, Add };
 
-// What coded weights are multiplied by. Integers share a factor among 32 inputs and are off by at
-// most half a step, 1/65024 (Int16) or 1/254 (Int8) of the greatest of the 32; their products with
-// the weights' codes are summed exactly. Weights without codes are multiplied by float32.
-enum class Activations : uint8_t { F32, Int16, Int8 };
-
 // y (m, n) = or += x (m, k) * w^T. Sums in float32 over k in a fixed order. m may be 0.
 void matmul(const float* x, int64_t m, const PackedMatrix& w, float* y, Write write,
-            ThreadPool& threads, Activations activations = Activations::F32);
+            ThreadPool& threads);
 
 }  // namespace ringtide::kernels

@@ -90,7 +90,7 @@ PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
       pack_row(type, rows + source * row, k, lane, panel);
     }
   });
-  return {type, n, k, dst};
+  return {.type = type, .n = n, .k = k, .data = dst};
 }
 
 }  // namespace ringtide::kernels

@@ -14,6 +14,10 @@ struct Product {
 };
 
 // Products with weights of coded types.
-void multiply_coded(const Product& p, Activations activations, ThreadPool& threads);
+void multiply_coded(const Product& p, ThreadPool& threads);
+
+// Products with bfloat16 weights and activations rounded to bfloat16, where the processor has them.
+bool has_bfloat_products();
+void multiply_bfloat(const Product& p, ThreadPool& threads);
 
 }  // namespace ringtide::kernels

@@ -25,7 +25,7 @@ struct Unpacked {
 
 // By what these codes exceed the levels: of types with a table they are the levels' bytes.
 constexpr int byte_offset(const Coding& c) { return c.table ? kLevelOffset : c.offset; }
-constexpr bool wide_bytes(const Coding& c) { return c.table || c.bits == 8; }
+constexpr int byte_bits(const Coding& c) { return c.table ? 8 : c.bits; }
 
 // The bits of one plane at group t, moved up by kUp.
 template <int kBits, int kUp>

@@ -24,6 +24,11 @@ int64_t physical_memory() {
   return int64_t{sysconf(_SC_PHYS_PAGES)} * int64_t{sysconf(_SC_PAGESIZE)};
 }
 
+// In fingerprints: keys and values computed one way are not another's.
+const char* name_of(ActivationType a) {
+  return a == ActivationType::F32 ? "/f32" : a == ActivationType::Int16 ? "/int16" : "/int8";
+}
+
 class CpuEngine final : public Engine {
  public:
   CpuEngine(std::shared_ptr<const Model> model, std::shared_ptr<const CpuWeights> weights,
@@ -31,11 +36,13 @@ class CpuEngine final : public Engine {
       : model_(std::move(model)),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/2" : "/kv32/2")),
         store_(store),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
-        weights_(weights ? std::move(weights) : pack_weights(*model_, threads_)),
+        weights_(weights ? std::move(weights)
+                         : pack_weights(*model_, options.activations, threads_)),
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/2" : "/kv32/2") +
+                     name_of(weights_->activations)),
         cache_(store),
         transformer_(*model_, *weights_, threads_),
         attention_(make_attention()) {}
@@ -280,11 +287,11 @@ class CpuEngine final : public Engine {
   const std::shared_ptr<const Model> model_;
   const int64_t budget_;
   const kernels::KvType kv_type_;
-  const std::string fingerprint_;
   UnitStore& store_;
   // The engine's thread.
   kernels::ThreadPool threads_;
   const std::shared_ptr<const CpuWeights> weights_;
+  const std::string fingerprint_;
   UnitCache cache_;
   Transformer transformer_;
   ContextAttention attention_;

@@ -16,6 +16,18 @@ int64_t packed_bytes(const RawMatrix& m) {
   return (kernels::packed_bytes(m.type, m.n, m.k) + kLine - 1) / kLine * kLine;
 }
 
+kernels::ActivationType kernel_activations(ActivationType a) {
+  switch (a) {
+    case ActivationType::F32:
+      return kernels::ActivationType::F32;
+    case ActivationType::Int16:
+      return kernels::ActivationType::Int16;
+    case ActivationType::Int8:
+      return kernels::ActivationType::Int8;
+  }
+  return kernels::ActivationType::F32;
+}
+
 std::shared_ptr<std::byte> allocate(const Model& model, size_t bytes) {
   const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHugePage, rounded));
@@ -29,7 +41,19 @@ std::shared_ptr<std::byte> allocate(const Model& model, size_t bytes) {
 
 }  // namespace
 
-std::shared_ptr<const CpuWeights> pack_weights(const Model& model, kernels::ThreadPool& threads,
+void set_activations(CpuWeights& weights, ActivationType activations) {
+  weights.activations = activations;
+  const auto own = kernel_activations(activations);
+  for (CpuLayer& l : weights.layers) {
+    for (kernels::PackedMatrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.gate, &l.up, &l.down}) {
+      m->activations = own;
+    }
+  }
+  weights.output.activations = own;
+}
+
+std::shared_ptr<const CpuWeights> pack_weights(const Model& model, ActivationType activations,
+                                               kernels::ThreadPool& threads,
                                                const Progress& progress) {
   auto weights = std::make_shared<CpuWeights>();
   weights->layers.resize(model.tensors.layers.size());
@@ -62,6 +86,7 @@ std::shared_ptr<const CpuWeights> pack_weights(const Model& model, kernels::Thre
     }
   }
   weights->memory = memory;
+  set_activations(*weights, activations);
   model.forget_pages();
   return weights;
 }

@@ -23,12 +23,17 @@ struct CpuWeights;  // model/cpu_weights.h
 
 using ContextId = uint64_t;
 
+// What quantised weights are multiplied by: float32, or integers that share a factor among 32
+// values, which is several times as fast. kernels/matmul.h tells their error.
+enum class ActivationType : uint8_t { F32, Int16, Int8 };
+
 struct EngineOptions {
   int threads = 0;  // 0: one a core
   // Bytes of windows, units and index groups in memory, and what grows with a context; 0: half of
   // RAM.
   int64_t ram_budget = 0;
   bool half_kv = true;  // keys and values as float16, else float32
+  ActivationType activations = ActivationType::Int16;
 };
 
 struct DecodeRow {

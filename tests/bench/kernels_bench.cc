@@ -2,9 +2,12 @@
 // and reads of memory. Shapes are those of a small model (hidden 576, 9 heads, 3 KV heads of 64).
 //
 // Prints the best of several runs, since other work on the machine only ever slows one down.
-// Usage: kernels_bench [threads], or kernels_bench cpu: one thread, timed by the processor time it
-// took, for a machine that is not quiet.
+// Last come the greatest errors of products, by type of weights and activations, relative to the
+// sum of magnitudes. Usage: kernels_bench [threads [part of a name [AVX2 or another target]]], or
+// kernels_bench cpu: one thread, timed by the processor time it took, for a machine that is not
+// quiet.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -102,6 +105,7 @@ std::vector<float> randoms(int64_t n) {
   return v;
 }
 
+std::string_view wanted;  // part of the names of what runs
 double peak_flops, peak_bytes;
 
 void measure_peaks(ThreadPool& threads) {
@@ -136,7 +140,13 @@ void print(const char* what, double seconds, double flops, double bytes) {
 }
 
 // Several copies of a matrix, so that decoding reads memory and not a cache.
-void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
+void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads,
+                  ActivationType activations = ActivationType::F32) {
+  constexpr const char* kActivations[] = {"", " int16", " int8"};
+  char name[64];
+  std::snprintf(name, sizeof name, "matmul %s%s %ld x %ld", type_info(type).name.data(),
+                kActivations[static_cast<int>(activations)], n, k);
+  if (std::string_view(name).find(wanted) == std::string_view::npos) return;
   std::vector<std::byte> rows(n * row_bytes(type, k), std::byte{0x11});
   const int64_t bytes = packed_bytes(type, n, k);
   for (const int64_t m : {1, 2, 4, 8, 64, 512}) {
@@ -146,17 +156,57 @@ void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
     std::vector<PackedMatrix> copy;
     for (int64_t c = 0; c < copies; ++c) {
       copy.push_back(pack(type, rows.data(), n, k, {}, at + c * bytes, threads));
+      copy.back().activations = activations;
     }
     const std::vector<float> x = randoms(m * k);
     std::vector<float> y(m * n);
     const double seconds = best([&] {
       for (const PackedMatrix& w : copy) matmul(x.data(), m, w, y.data(), Write::Replace, threads);
     });
-    char what[64];
-    std::snprintf(what, sizeof what, "matmul %s %ld x %ld, m %ld", type_info(type).name.data(), n,
-                  k, m);
+    char what[80];
+    std::snprintf(what, sizeof what, "%s, m %ld", name, m);
     print(what, seconds / copies, 2.0 * m * n * k, bytes);
   }
+}
+
+// Random weights and activations of a normal distribution; `type` is coded.
+void print_errors(TensorType type, ThreadPool& threads) {
+  constexpr int64_t n = 64, k = 2048, m = 16;
+  std::minstd_rand random(1);
+  std::normal_distribution<float> normal;
+  std::vector<std::byte> rows(n * row_bytes(type, k));
+  for (std::byte& b : rows) b = static_cast<std::byte>(random() >> 8 & 255);
+  const int64_t block = type_info(type).block_bytes;
+  // Halves with a small exponent in every place where the type has one, or may have.
+  for (size_t at = 0; at < rows.size(); at += block) {
+    for (const int64_t half : {int64_t{1}, int64_t{3}, int64_t{81}, block - 3, block - 1}) {
+      if (half > 0 && half < block) rows[at + half] = (rows[at + half] & std::byte{0x83}) | std::byte{0x20};
+    }
+  }
+  std::vector<float> weights(n * k), x(m * k), y(m * n);
+  dequantize(type, rows.data(), n * k, weights.data());
+  for (float& v : x) v = normal(random);
+  std::vector<std::byte> memory(packed_bytes(type, n, k) + 64);
+  std::byte* at = memory.data() + (-reinterpret_cast<uintptr_t>(memory.data()) & 63);
+  PackedMatrix w = pack(type, rows.data(), n, k, {}, at, threads);
+  std::printf("%-8s", type_info(type).name.data());
+  for (const ActivationType a :
+       {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+    w.activations = a;
+    matmul(x.data(), m, w, y.data(), Write::Replace, threads);
+    double worst = 0;
+    for (int64_t i = 0; i < m * n; ++i) {
+      double sum = 0, magnitude = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        const double term = double{x[i / n * k + j]} * weights[i % n * k + j];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      worst = std::max(worst, std::abs(y[i] - sum) / magnitude);
+    }
+    std::printf(" %10.1e", worst);
+  }
+  std::printf("\n");
 }
 
 void bench_attention(KvType type, bool rotated, int64_t m, int32_t keys, ThreadPool& threads) {
@@ -223,24 +273,42 @@ void bench_small(ThreadPool& threads) {
 int main(int argc, char** argv) {
   using namespace ringtide::kernels;
   const bool cpu = argc > 1 && std::string_view(argv[1]) == "cpu";
+  if (argc > 2) wanted = argv[2];
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    if (argc > 3 && std::string_view(argv[3]) == hwy::TargetName(target)) {
+      hwy::SetSupportedTargetsForTest(target);
+    }
+  }
   if (cpu) clock_id = CLOCK_THREAD_CPUTIME_ID;
   const int all = static_cast<int>(std::thread::hardware_concurrency());
   const int threads = cpu ? 1 : argc > 1 ? std::atoi(argv[1]) : all;
   ThreadPool pool(threads);
   measure_peaks(pool);
-  bench_matmul(TensorType::Q4_1, 1536, 576, pool);
-  bench_matmul(TensorType::Q4_1, 576, 1536, pool);
-  bench_matmul(TensorType::Q4_1, 192, 576, pool);
-  bench_matmul(TensorType::Q8_0, 49152, 576, pool);
-  for (const TensorType type :
-       {TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q4_0}) {
-    bench_matmul(type, 1536, 576, pool);
-  }
-  for (const KvType type : {KvType::F16, KvType::F32}) {
-    for (const bool rotated : {true, false}) {
-      for (const int64_t m : {1, 16, 512}) bench_attention(type, rotated, m, 4096, pool);
+  for (const ActivationType a :
+       {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+    bench_matmul(TensorType::Q4_1, 1536, 576, pool, a);
+    bench_matmul(TensorType::Q4_1, 192, 576, pool, a);
+    for (const TensorType type :
+         {TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_K, TensorType::Q6_K}) {
+      bench_matmul(type, 2048, 2048, pool, a);
     }
   }
-  bench_small(pool);
+  bench_matmul(TensorType::BF16, 2048, 2048, pool, ActivationType::Int8);
+  for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
+    bench_matmul(type, 2048, 2048, pool);
+  }
+  if (wanted.empty()) {
+    for (const KvType type : {KvType::F16, KvType::F32}) {
+      for (const bool rotated : {true, false}) {
+        for (const int64_t m : {1, 16, 512}) bench_attention(type, rotated, m, 4096, pool);
+      }
+    }
+    bench_small(pool);
+  }
+  if (!wanted.empty() && wanted != "errors") return 0;
+  std::printf("\n%-8s %10s %10s %10s\n", "errors", "f32", "int16", "int8");
+  for (int i = static_cast<int>(TensorType::Q8_0); i < kTensorTypes; ++i) {
+    print_errors(static_cast<TensorType>(i), pool);
+  }
 }
 #endif  // HWY_ONCE

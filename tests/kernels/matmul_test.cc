@@ -6,6 +6,7 @@
 
 #include "kernels/coded_block.h"
 #include "kernels/half.h"
+#include "kernels/integer_tile.h"
 #include "tests/kernels/support.h"
 
 namespace ringtide::kernels {
@@ -76,10 +77,11 @@ Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, Thre
   return w;
 }
 
-std::vector<float> multiply(const std::vector<float>& x, int64_t m, const PackedMatrix& w,
-                            ThreadPool& threads, Activations activations = Activations::F32) {
+std::vector<float> multiply(const std::vector<float>& x, int64_t m, PackedMatrix w,
+                            ThreadPool& threads, ActivationType activations = ActivationType::F32) {
   std::vector<float> y(m * w.n, NAN);
-  matmul(x.data(), m, w, y.data(), Write::Replace, threads, activations);
+  w.activations = activations;
+  matmul(x.data(), m, w, y.data(), Write::Replace, threads);
   return y;
 }
 
@@ -91,8 +93,8 @@ class Matmul : public EachTarget {
 RINGTIDE_EACH_TARGET(Matmul);
 
 // Half of an activation's step, relative to the greatest of its group.
-double rounding(Activations a) {
-  return a == Activations::F32 ? 0 : a == Activations::Int16 ? 0.5 / (127 * 256) : 0.5 / 127;
+double rounding(ActivationType a) {
+  return a == ActivationType::F32 ? 0 : a == ActivationType::Int16 ? 0.5 / (127 * 256) : 0.5 / 127;
 }
 
 // The error is below what the activations' rounding makes of it, k * 2^-24 of the sum of magnitudes
@@ -105,10 +107,13 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
         const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : block == 32 ? 12 : 3);
         const Weights w = make_weights(random_, type, n, k, threads_);
         const std::vector<float> x = normals(random_, m * k);
-        for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
-          if (!coded(type) && a != Activations::F32) continue;
+        for (const ActivationType a :
+             {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
+          if (!coded(type) && type != TensorType::BF16 && a != ActivationType::F32) continue;
           Guarded<float> y(m * n);
-          matmul(x.data(), m, w.packed, y.data(), Write::Replace, threads_, a);
+          PackedMatrix packed = w.packed;
+          packed.activations = a;
+          matmul(x.data(), m, packed, y.data(), Write::Replace, threads_);
           ASSERT_TRUE(y.intact());
           for (int64_t i = 0; i < m * n; ++i) {
             const float* row = &x[i / n * k];
@@ -117,7 +122,11 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
             for (int64_t j = 0; j < k; ++j) {
               sum += double{row[j]} * weights[j];
               magnitude += std::abs(double{row[j]} * weights[j]);
-              if (j % 32 == 0 && a != Activations::F32) {
+              if (!coded(type)) {
+                if (a == ActivationType::Int8) {
+                  rounded += 0x1p-8 * std::abs(double{row[j]} * weights[j]);
+                }
+              } else if (j % 32 == 0 && a != ActivationType::F32) {
                 double top = 0;
                 for (int64_t g = j; g < j + 32; ++g) top = std::max(top, std::abs(double{row[g]}));
                 for (int64_t g = j; g < j + 32; ++g) {
@@ -126,7 +135,7 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
               }
             }
             // Minima are summed apart from what they are taken from.
-            const double parts = coding(type).minimum && a != Activations::F32 ? 16 : 2;
+            const double parts = coding(type).minimum && a != ActivationType::F32 ? 16 : 2;
             ASSERT_NEAR(y[i], sum, rounded * 1.0001 + parts * magnitude * k * 0x1p-24)
                 << type_info(type).name << " m " << m << " n " << n << " k " << k << " at " << i
                 << " activations " << static_cast<int>(a);
@@ -137,15 +146,15 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
   }
 }
 
-// Sums of integers are exact, so the activations' rounding is the whole error: with activations that
-// are integers themselves there is none but that of sums in float32.
+// Sums of integers are exact, so the activations' rounding is the whole error: with activations
+// that are integers themselves there is none but that of sums in float32.
 TEST_P(Matmul, IntegersAreMultipliedExactly) {
   const int64_t n = 70, m = 14, k = 512;
   for (const TensorType type : kTypes) {
     if (!coded(type)) continue;
     const Weights w = make_weights(random_, type, n, k, threads_);
-    for (const Activations a : {Activations::Int16, Activations::Int8}) {
-      const int64_t most = a == Activations::Int16 ? 127 * 256 : 127;
+    for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
+      const int64_t most = a == ActivationType::Int16 ? 127 * 256 : 127;
       std::vector<float> x(m * k);
       for (int64_t i = 0; i < m * k; ++i) {
         const int64_t sign = random_() % 2 ? 1 : -1;
@@ -168,7 +177,7 @@ TEST_P(Matmul, IntegersAreMultipliedExactly) {
 TEST_P(Matmul, ZerosAndWhatIsNotFiniteStaySo) {
   const int64_t k = 256;
   const Weights w = make_weights(random_, TensorType::Q4_K, 40, k, threads_);
-  for (const Activations a : {Activations::Int16, Activations::Int8}) {
+  for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
     for (const float y : multiply(std::vector<float>(k, 0.f), 1, w.packed, threads_, a)) {
       ASSERT_EQ(y, 0);
     }
@@ -203,11 +212,13 @@ TEST_P(Matmul, PackingIsExact) {
 }
 
 // A type of each way to compute: by coding, with and without minima.
-std::vector<std::pair<TensorType, Activations>> kinds() {
-  std::vector<std::pair<TensorType, Activations>> list = {{TensorType::F32, Activations::F32},
-                                                          {TensorType::F16, Activations::F32},
-                                                          {TensorType::BF16, Activations::F32}};
-  for (const Activations a : {Activations::F32, Activations::Int16, Activations::Int8}) {
+std::vector<std::pair<TensorType, ActivationType>> kinds() {
+  std::vector<std::pair<TensorType, ActivationType>> list = {
+      {TensorType::F32, ActivationType::F32},
+      {TensorType::F16, ActivationType::F32},
+      {TensorType::BF16, ActivationType::F32}};
+  for (const ActivationType a :
+       {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     for (const TensorType type :
          {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q4_K, TensorType::Q6_K}) {
       list.emplace_back(type, a);
@@ -235,6 +246,26 @@ TEST_P(Matmul, ARowDependsOnNothingButItself) {
                                           whole.begin() + (row + part) * n);
         ASSERT_TRUE(same_bits(y, expected)) << type_info(type).name << " rows " << part;
         row += part;
+      }
+    }
+  }
+}
+
+// With and without the instructions for dot products of bytes, to the bit.
+TEST_P(Matmul, DotProductsOfBytesAreThoseOfOtherInstructions) {
+  if (!has_vnni()) GTEST_SKIP() << "this processor has no AVX512-VNNI";
+  const int64_t n = 70, k = 512;
+  for (const TensorType type : kTypes) {
+    if (!coded(type)) continue;
+    const Weights w = make_weights(random_, type, n, k, threads_);
+    for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
+      for (const int64_t m : {1, 3, 4, 27}) {
+        const std::vector<float> x = normals(random_, m * k);
+        const std::vector<float> with = multiply(x, m, w.packed, threads_, a);
+        allow_vnni(false);
+        const std::vector<float> without = multiply(x, m, w.packed, threads_, a);
+        allow_vnni(true);
+        ASSERT_TRUE(same_bits(with, without)) << type_info(type).name << " rows " << m;
       }
     }
   }

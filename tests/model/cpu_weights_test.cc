@@ -20,7 +20,7 @@ struct Packed {
       : bytes(builder.build()), file(GgufFile::from_memory(bytes, "tiny")) {
     model.config = read_config(file);
     model.tensors = read_tensors(file, model.config);
-    weights = pack_weights(model, threads, progress);
+    weights = pack_weights(model, ActivationType::F32, threads, progress);
   }
 
   std::vector<float> values(const std::string& name) const {
@@ -28,9 +28,8 @@ struct Packed {
     int64_t n = 1;
     for (const int64_t extent : t.shape) n *= extent;
     std::vector<float> out(n);
-    for (const auto type :
-         {kernels::TensorType::F32, kernels::TensorType::F16, kernels::TensorType::BF16,
-          kernels::TensorType::Q8_0, kernels::TensorType::Q4_0, kernels::TensorType::Q4_1}) {
+    for (int i = 0; i < kernels::kTensorTypes; ++i) {
+      const auto type = static_cast<kernels::TensorType>(i);
       if (kernels::type_info(type).name == t.type_name) {
         kernels::dequantize(type, t.bytes.data(), n, out.data());
       }
