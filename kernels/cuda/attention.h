@@ -32,6 +32,12 @@ struct PrefillAttention {
   float scale = 0;       // logit = scale * q.k; above zero
   bf16* o = nullptr;     // (m, heads, head_dim), 16-byte aligned
   float* lse = nullptr;  // (m, heads); may be null
+  // What the same queries saw before, elsewhere: the result is that of the union. Both or neither;
+  // may be o32 and lse.
+  const float* o_before = nullptr;    // (m, heads, head_dim)
+  const float* lse_before = nullptr;  // (m, heads)
+  float* o32 = nullptr;               // (m, heads, head_dim), written in place of o
+  int32_t spare_processors = 0;  // multiprocessors left to what runs beside
 };
 // Throws std::invalid_argument where the above does not hold, DeviceError where the device refuses.
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);

@@ -9,7 +9,8 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-template <int kHeadDim, int kGroups>
+// kCarry: partial results come in or go out.
+template <int kHeadDim, int kGroups, bool kCarry>
 __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     attend(const __grid_constant__ PrefillAttention a, const __grid_constant__ PrefillMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     producer.close();
   } else {
     more_registers<224>();
-    PrefillConsumer<kHeadDim, kGroups>(a, shared, warpgroup, tiles).consume();
+    PrefillConsumer<kHeadDim, kGroups, kCarry>(a, shared, warpgroup, tiles).consume();
   }
 #endif
 }
@@ -53,7 +54,8 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   using S = PrefillShared<kHeadDim, kGroups>;
   constexpr int kBytes = sizeof(S) + 1023;
   static_assert(kBytes <= kSharedBytes);
-  const auto kernel = attend<kHeadDim, kGroups>;
+  const auto kernel = a.o_before || a.o32 ? attend<kHeadDim, kGroups, true>
+                                          : attend<kHeadDim, kGroups, false>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "prefill_attention");
   const auto queries = [&](const bf16* q) {
@@ -76,7 +78,8 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "device");
   const int tiles = (a.m + S::kQueriesOfTile - 1) / S::kQueriesOfTile;
-  const int blocks = std::min(processors, tiles * a.shape.heads);
+  const int blocks =
+      std::min(std::max(processors - a.spare_processors, 1), tiles * a.shape.heads);
   kernel<<<blocks, 128 * (kGroups + 1), kBytes, stream>>>(a, maps);
   check_launch("prefill_attention");
 }

@@ -11,7 +11,7 @@
 
 namespace ringtide::kernels::cuda {
 
-template <int kHeadDim, int kGroups>
+template <int kHeadDim, int kGroups, bool kCarry>
 class PrefillConsumer {
  public:
   using S = PrefillShared<kHeadDim, kGroups>;
@@ -32,7 +32,8 @@ class PrefillConsumer {
     float s[kKeys / 2] = {}, o[kHeadDim / 2] = {};
     uint32_t p[kKeys / 4];
     uint32_t q[kHeadDim / 4] = {};
-    SoftmaxRows rows;
+    SoftmaxRows rows = rows_of(deal_);
+    resume_o(o);
     float scale_before[2];
     if (group_ == kGroups - 1) pass_turn();
 
@@ -49,6 +50,7 @@ class PrefillConsumer {
         release(ring_.slot);
         ring_.advance();
         weigh(s, next, rows, scale_before);
+        if constexpr (kCarry) rescale<kHeadDim / 8>(o, scale_before);
         pack<kKeys / 8>(s, p);
         next = await_note();
         while (!next.has(kNothing | kOver)) {
@@ -68,7 +70,7 @@ class PrefillConsumer {
           const TileNote after = await_note();
           const bool first = next.has(kFirst);
           const SoftmaxRows before = rows;
-          if (first) rows = SoftmaxRows{};
+          if (first) rows = rows_of(deal_.next());
           weigh(s, next, rows, scale_before);
           // The assembler would move the wait for the products up, above the weighing that is to
           // run beside them. It does not cross this branch, which needs the sums; NaN alone takes
@@ -82,8 +84,7 @@ class PrefillConsumer {
           pack<kKeys / 8>(s, p);
           if (first)
             write(o, before);
-          else
-            rescale<kHeadDim / 8>(o, scale_before);
+          if (kCarry || !first) rescale<kHeadDim / 8>(o, scale_before);
         }
       }
       const bool over = next.has(kOver);
@@ -97,10 +98,11 @@ class PrefillConsumer {
         release(ring_.slot);
         ring_.advance();
         write(o, rows);
-        rows = SoftmaxRows{};
+        rows = rows_of(deal_);
       }
       if (over) break;
       write(o, rows);  // of a tile that sees nothing
+      rows = rows_of(deal_);
       next = await_note();
     }
     if (group_ == 0) take_turn();  // what the last one passed
@@ -165,14 +167,37 @@ class PrefillConsumer {
     absorb<kKeys / 8>(s, scale_log2_, rows, scale_before);
   }
 
-  // The result of the tile of queries in hand; the next one begins with zeros.
+  // Where a tile of queries begins: with nothing, or with what it saw before.
+  __device__ SoftmaxRows rows_of(const Deal& deal) const {
+    SoftmaxRows rows;
+    if constexpr (kCarry) {
+      if (a_.o_before && deal.more()) {
+        resume_rows(rows, a_.scale, deal.tile() * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
+                    a_.lse_before + deal.head());
+      }
+    }
+    return rows;
+  }
+  __device__ void resume_o(float (&o)[kHeadDim / 2]) const {
+    if constexpr (kCarry) {
+      if (a_.o_before && deal_.more()) {
+        resume<kHeadDim / 8>(o, deal_.tile() * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
+                             a_.o_before + deal_.head() * kHeadDim);
+      }
+    }
+  }
+
+  // The result of the tile of queries in hand; the next one begins.
   __device__ void write(float (&o)[kHeadDim / 2], const SoftmaxRows& rows) {
     const int head = deal_.head();
     finish<kHeadDim / 8>(o, rows, scale_log2_, deal_.tile() * S::kQueriesOfTile + row_, a_.m,
-                         a_.shape.heads, a_.o + head * kHeadDim, a_.lse ? a_.lse + head : nullptr);
+                         a_.shape.heads, a_.o + head * kHeadDim,
+                         kCarry && a_.o32 ? a_.o32 + head * kHeadDim : nullptr,
+                         a_.lse ? a_.lse + head : nullptr);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) o[i] = 0;
     deal_.advance();
+    resume_o(o);
   }
 
   const PrefillAttention& a_;

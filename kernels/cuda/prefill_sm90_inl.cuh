@@ -76,6 +76,11 @@ class Deal {
     ++round_;
     settle();
   }
+  __device__ Deal next() const {
+    Deal next = *this;
+    next.advance();
+    return next;
+  }
   __device__ int tile() const { return tiles_ - 1 - item_ / heads_; }
   __device__ int head() const { return item_ % heads_; }
 
