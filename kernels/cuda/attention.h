@@ -60,6 +60,7 @@ struct DecodeAttention {
   float scale = 0;
   bf16* o = nullptr;     // (rows, heads, head_dim)
   float* lse = nullptr;  // (rows, heads); may be null
+  float* o32 = nullptr;  // as o, written in its place: a partial result
   float* scratch = nullptr;  // decode_attention_scratch() floats
 };
 int64_t decode_attention_scratch(const Heads& shape, int32_t rows, int32_t max_blocks);  // floats
