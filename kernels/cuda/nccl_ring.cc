@@ -2,8 +2,11 @@
 
 #include <nccl.h>
 
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "kernels/cuda/check.h"
@@ -19,8 +22,9 @@ void check_nccl(ncclResult_t result, const char* what) {
     throw RingError(std::string(what) + ": " + ncclGetErrorString(result));
 }
 
-// Calls return at once (a communicator that does not block) and are polled, so that a peer that is
-// not there cannot hold a thread.
+// Calls return at once (a communicator that does not block) and are polled. A guard ends the
+// communicator when a wait outlasts the deadline: the thread that waits may itself be held up in the
+// driver, by another device of the process that waits for the stuck transfer.
 class NcclRing : public RingLink {
  public:
   NcclRing(const NcclId& id, int shard, int shards, const NcclOptions& options)
@@ -34,18 +38,23 @@ class NcclRing : public RingLink {
       config.minCTAs = 1;
       config.maxCTAs = options.max_blocks;
     }
-    const ncclResult_t began = ncclCommInitRankConfig(&comm_, shards, unique, shard, &config);
-    if (began != ncclSuccess && began != ncclInProgress) fail(ncclGetErrorString(began));
-    settle("joining the ring");
+    check_nccl(ncclCommInitRankConfig(&comm_, shards, unique, shard, &config), "joining the ring");
+    guard_ = std::thread([this] { guard(); });
+    try {
+      settle("joining the ring");
+    } catch (...) {
+      stop_guard();
+      throw;
+    }
   }
 
   ~NcclRing() override {
-    if (!comm_) return;
     try {
-      if (ncclCommFinalize(comm_) == ncclInProgress) settle("leaving the ring");
-      if (comm_) ncclCommDestroy(comm_);
+      if (call([&](ncclComm_t comm) { return ncclCommFinalize(comm); })) settle("leaving the ring");
     } catch (const RingError&) {
     }
+    stop_guard();
+    if (comm_) ncclCommDestroy(comm_);
   }
 
   int shard() const override { return shard_; }
@@ -54,83 +63,98 @@ class NcclRing : public RingLink {
   void step(const LinkStep& step, cudaStream_t stream) override {
     take_turn(step.number);
     if (step.send_bytes == 0 && step.receive_bytes == 0) return;
-    check_nccl(ncclGroupStart(), "ncclGroupStart");
-    if (step.send_bytes > 0)
-      check_nccl(ncclSend(step.send, step.send_bytes, ncclChar, (shard_ + 1) % shards_, comm_, stream),
-                 "ncclSend");
-    if (step.receive_bytes > 0)
-      check_nccl(ncclRecv(step.receive, step.receive_bytes, ncclChar,
-                          (shard_ + shards_ - 1) % shards_, comm_, stream),
-                 "ncclRecv");
-    check_nccl(ncclGroupEnd(), "ncclGroupEnd");
-    settle("a step");
+    const int next = (shard_ + 1) % shards_, previous = (shard_ + shards_ - 1) % shards_;
+    enqueue("a step", [&](ncclComm_t comm) {
+      ncclResult_t result = ncclGroupStart();
+      if (step.send_bytes > 0)
+        keep(result, ncclSend(step.send, step.send_bytes, ncclChar, next, comm, stream));
+      if (step.receive_bytes > 0)
+        keep(result, ncclRecv(step.receive, step.receive_bytes, ncclChar, previous, comm, stream));
+      keep(result, ncclGroupEnd());
+      return result;
+    });
   }
 
   void gather(uint64_t number, const void* mine, size_t bytes, void* all,
               cudaStream_t stream) override {
     take_turn(number);
-    check_nccl(ncclAllGather(mine, all, bytes, ncclChar, comm_, stream), "ncclAllGather");
-    settle("a gather");
+    enqueue("a gather", [&](ncclComm_t comm) {
+      return ncclAllGather(mine, all, bytes, ncclChar, comm, stream);
+    });
   }
 
   void finish(cudaStream_t stream) override {
-    check_alive();
     poll("what is under way", [&] {
       const cudaError_t status = cudaStreamQuery(stream);
       if (status != cudaSuccess && status != cudaErrorNotReady) fail(cudaGetErrorString(status));
-      ncclResult_t state = ncclSuccess;
-      ncclCommGetAsyncError(comm_, &state);
-      if (state != ncclSuccess && state != ncclInProgress) fail(ncclGetErrorString(state));
+      settled();
       return status == cudaSuccess;
     });
   }
 
-  // Noticed by the thread that uses the link, which alone may end the communicator.
   void abort(const std::string& reason) override {
     const std::lock_guard lock(mutex_);
-    if (aborted_.empty()) aborted_ = reason;
+    end("aborted: " + reason);
   }
 
  private:
-  void check_alive() {
-    if (!comm_) throw RingError("the ring of shard " + std::to_string(shard_) + " is over");
-    std::string reason;
-    {
-      const std::lock_guard lock(mutex_);
-      reason = aborted_;
-    }
-    if (!reason.empty()) fail("aborted: " + reason);
+  static void keep(ncclResult_t& first, ncclResult_t result) {
+    if (first == ncclSuccess || first == ncclInProgress) first = result;
   }
-  // Ends the transfers that run on this device; those of the peers end by their own deadlines.
-  [[noreturn]] void fail(const std::string& reason) {
+  static bool good(ncclResult_t result) {
+    return result == ncclSuccess || result == ncclInProgress;
+  }
+
+  // mutex_ is held. Ends the transfers that run on this device; those of the peers end by their own
+  // deadlines.
+  void end(const std::string& reason) {
+    if (over_.empty()) over_ = reason;
     if (comm_) ncclCommAbort(comm_);
     comm_ = nullptr;
-    throw RingError("shard " + std::to_string(shard_) + " of a ring of " + std::to_string(shards_) +
-                    ": " + reason);
   }
-  template <class Done>
-  void poll(const std::string& what, Done done) {
-    const auto began = Clock::now();
-    while (!done()) {
-      check_alive();
-      const auto passed = Clock::now() - began;
-      if (passed > deadline_)
-        fail(what + " did not end within " + std::to_string(deadline_.count()) + " ms");
-      if (passed > std::chrono::milliseconds(2))
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
+  [[noreturn]] void fail(const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    end(reason);
+    throw error();
+  }
+  RingError error() const {
+    return RingError("shard " + std::to_string(shard_) + " of a ring of " +
+                     std::to_string(shards_) + ": " + over_);
+  }
+  // False where the ring is over or NCCL refuses.
+  template <class Call>
+  bool call(Call body) {
+    const std::lock_guard lock(mutex_);
+    return comm_ && good(body(comm_));
+  }
+  template <class Call>
+  void enqueue(const char* what, Call body) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!comm_) throw error();
+      const ncclResult_t result = body(comm_);
+      if (!good(result)) {
+        end(std::string(what) + ": " + ncclGetErrorString(result));
+        throw error();
+      }
     }
+    settle(what);
+  }
+  bool settled() {
+    const std::lock_guard lock(mutex_);
+    if (!comm_) throw error();
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+    if (asked != ncclSuccess || !good(state)) {
+      end(ncclGetErrorString(asked != ncclSuccess ? asked : state));
+      throw error();
+    }
+    return state == ncclSuccess;
   }
   void settle(const char* what) {
-    poll(what, [&] {
-      ncclResult_t state = ncclSuccess;
-      const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
-      if (asked != ncclSuccess) fail(ncclGetErrorString(asked));
-      if (state != ncclSuccess && state != ncclInProgress) fail(ncclGetErrorString(state));
-      return state == ncclSuccess;
-    });
+    poll(what, [&] { return settled(); });
   }
   void take_turn(uint64_t number) {
-    check_alive();
     if (number != turn_) {
       fail("step " + std::to_string(number) + " begins out of turn, after " +
            std::to_string(turn_) + " others");
@@ -138,13 +162,59 @@ class NcclRing : public RingLink {
     ++turn_;
   }
 
+  // Until done() or the deadline.
+  template <class Done>
+  void poll(const char* what, Done done) {
+    const auto began = Clock::now();
+    {
+      const std::lock_guard lock(mutex_);
+      if (!comm_) throw error();
+      waits_for_ = what;
+      due_ = began + deadline_;
+    }
+    armed_.notify_one();
+    while (!done()) {
+      if (Clock::now() - began > std::chrono::milliseconds(2))
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    const std::lock_guard lock(mutex_);
+    due_.reset();
+  }
+  void guard() {
+    std::unique_lock lock(mutex_);
+    while (!stop_) {
+      if (!due_ || !comm_) {
+        armed_.wait(lock);
+      } else if (Clock::now() < *due_) {
+        armed_.wait_until(lock, *due_);
+      } else {
+        end(std::string(waits_for_) + " did not end within " + std::to_string(deadline_.count()) +
+            " ms");
+      }
+    }
+  }
+  void stop_guard() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    armed_.notify_one();
+    guard_.join();
+  }
+
   const int shard_, shards_;
   const std::chrono::milliseconds deadline_;
-  std::mutex mutex_;
-  std::string aborted_;  // guarded by mutex_
   // The thread that uses the link only.
-  ncclComm_t comm_ = nullptr;
   uint64_t turn_ = 0;
+  std::thread guard_;
+  std::mutex mutex_;
+  std::condition_variable armed_;
+  // Guarded by mutex_.
+  ncclComm_t comm_ = nullptr;  // null: the ring is over
+  std::string over_;           // why
+  std::optional<Clock::time_point> due_;
+  const char* waits_for_ = "";
+  bool stop_ = false;
 };
 
 }  // namespace
