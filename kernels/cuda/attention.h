@@ -37,7 +37,10 @@ struct PrefillAttention {
   const float* o_before = nullptr;    // (m, heads, head_dim)
   const float* lse_before = nullptr;  // (m, heads)
   float* o32 = nullptr;               // (m, heads, head_dim), written in place of o
-  int32_t spare_processors = 0;  // multiprocessors left to what runs beside
+  // Device, two numbers, zero before and after the call, of no other call at the same time: thread
+  // blocks then take their work from there one item after the other, so that those that begin late,
+  // since something else runs beside, do less. Null: work is dealt beforehand. Bits are the same.
+  int32_t* work = nullptr;
 };
 // Throws std::invalid_argument where the above does not hold, DeviceError where the device refuses.
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);

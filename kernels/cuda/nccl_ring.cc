@@ -23,8 +23,8 @@ void check_nccl(ncclResult_t result, const char* what) {
 }
 
 // Calls return at once (a communicator that does not block) and are polled. A guard ends the
-// communicator when a wait outlasts the deadline: the thread that waits may itself be held up in the
-// driver, by another device of the process that waits for the stuck transfer.
+// communicator when a wait outlasts the deadline: the thread that waits may itself be held up in
+// the driver, by another device of the process that waits for the stuck transfer.
 class NcclRing : public RingLink {
  public:
   NcclRing(const NcclId& id, int shard, int shards, const NcclOptions& options)

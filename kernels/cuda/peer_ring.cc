@@ -59,8 +59,8 @@ struct PeerRing::State {
     const bool came = changed.wait_for(lock, deadline, [&] { return over || slot; });
     if (over) throw RingError("ring aborted: " + *over);
     if (!came) {
-      fail(name(shard) + " got nothing from " + at + " within " +
-           std::to_string(deadline.count()) + " ms");
+      fail(name(shard) + " got nothing from " + at + " within " + std::to_string(deadline.count()) +
+           " ms");
     }
     if (slot->number != number)
       fail(name(shard) + " got step " + std::to_string(slot->number) + " of " + at);

@@ -27,8 +27,8 @@ void check_arguments(const PrefillAttention& a) {
           "q_stride must be a multiple of 8 and hold all heads");
   require(aligned(a.q_near, 16) && aligned(a.q_far, 16) && aligned(a.o, 16),
           "queries and o must be 16-byte aligned");
-  require(aligned(a.o_before, 8) && aligned(a.o32, 8), "o_before and o32 must be 8-byte aligned");
-  require(a.spare_processors >= 0, "spare_processors must not be negative");
+  require(aligned(a.o_before, 16) && aligned(a.o32, 16),
+          "o_before and o32 must be 16-byte aligned");
   require(aligned(a.arena.base, 1024), "the arena must be 1024-byte aligned");
 }
 

@@ -39,12 +39,14 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
       prefetch_map(maps.arena);
     }
     PrefillProducer<kHeadDim, kGroups> producer(a, maps, shared);
-    for (Deal deal(tiles, a.shape.heads); deal.more(); deal.advance())
-      producer.produce(deal.tile(), deal.head());
+    const int items = tiles * a.shape.heads;
+    Deal deal(a.work);
+    for (int item = deal.next(); item < items; item = deal.next()) producer.produce(item);
+    deal.close();
     producer.close();
   } else {
     more_registers<224>();
-    PrefillConsumer<kHeadDim, kGroups, kCarry>(a, shared, warpgroup, tiles).consume();
+    PrefillConsumer<kHeadDim, kGroups, kCarry>(a, shared, warpgroup).consume();
   }
 #endif
 }
@@ -54,8 +56,8 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   using S = PrefillShared<kHeadDim, kGroups>;
   constexpr int kBytes = sizeof(S) + 1023;
   static_assert(kBytes <= kSharedBytes);
-  const auto kernel = a.o_before || a.o32 ? attend<kHeadDim, kGroups, true>
-                                          : attend<kHeadDim, kGroups, false>;
+  const auto kernel =
+      a.o_before || a.o32 ? attend<kHeadDim, kGroups, true> : attend<kHeadDim, kGroups, false>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "prefill_attention");
   const auto queries = [&](const bf16* q) {
@@ -78,8 +80,7 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "device");
   const int tiles = (a.m + S::kQueriesOfTile - 1) / S::kQueriesOfTile;
-  const int blocks =
-      std::min(std::max(processors - a.spare_processors, 1), tiles * a.shape.heads);
+  const int blocks = std::min(processors, tiles * a.shape.heads);
   kernel<<<blocks, 128 * (kGroups + 1), kBytes, stream>>>(a, maps);
   check_launch("prefill_attention");
 }

@@ -17,13 +17,13 @@ int buffers(const ring::Plan& plan) { return std::min(plan.shards - 1, 2); }
 
 // What a run of queries sees at a hop: a part of the uploaded entries.
 struct Call {
-  size_t lane = 0;
+  size_t index = 0, lane = 0;
   int64_t first = 0, count = 0;
 };
-// Queries of consecutive tokens, from the first hop to the last.
+// Queries of consecutive tokens.
 struct Lane {
   int64_t row = 0, position = 0, count = 0;
-  int first_hop = -1, last_hop = -1;
+  int calls = 0;
 };
 
 struct Event {
@@ -81,11 +81,10 @@ struct RingPrefill::State {
       calls.emplace_back();
       for (const ring::Piece& piece : plan.hops[h].pieces) {
         const size_t lane = lane_of(piece);
-        if (lanes[lane].first_hop < 0) lanes[lane].first_hop = h;
-        lanes[lane].last_hop = h;
         if (calls[h].empty() || calls[h].back().lane != lane) {
-          calls[h].push_back({lane, static_cast<int64_t>(entries.size()), 0});
+          calls[h].push_back({counts.size(), lane, static_cast<int64_t>(entries.size()), 0});
           counts.push_back(0);
+          ++lanes[lane].calls;
         }
         add(piece, h == 0 ? 0 : buffer_row(h - 1), entries);
         calls[h].back().count = static_cast<int64_t>(entries.size()) - calls[h].back().first;
@@ -94,6 +93,7 @@ struct RingPrefill::State {
     }
     refs = std::make_unique<Uploaded<KvRef>>(entries);
     sizes = std::make_unique<Uploaded<int32_t>>(counts);
+    work = std::make_unique<Uploaded<int32_t>>(std::vector<int32_t>(2 * lanes.size()));
     arrived = std::vector<Event>(plan.shards);
     attended = std::vector<std::array<Event, 2>>(plan.shards);
   }
@@ -126,7 +126,8 @@ struct RingPrefill::State {
   }
   bf16* at_row(int64_t row) const { return options.arena.base + row * options.shape.head_dim; }
 
-  void attend(const RingLayer& layer, int hop, size_t call_index, const Call& call,
+  // `before` calls of the lane came before this one.
+  void attend(const RingLayer& layer, const Call& call, bool local, int before,
               cudaStream_t stream) const {
     const Lane& lane = lanes[call.lane];
     const int64_t width = int64_t{options.shape.heads} * options.shape.head_dim;
@@ -139,20 +140,20 @@ struct RingPrefill::State {
     a.q_stride = layer.q_stride;
     a.position = lane.position;
     a.m = static_cast<int32_t>(lane.count);
-    a.lists.near = {refs->data + call.first, sizes->data + call_index,
+    a.lists.near = {refs->data + call.first, sizes->data + call.index,
                     static_cast<int32_t>(call.count),
-                    static_cast<int32_t>(hop == 0 ? layer.kv_row : 0)};
+                    static_cast<int32_t>(local ? layer.kv_row : 0)};
     a.scale = options.scale;
     a.lse = layer.lse + lane.row * options.shape.heads;
-    if (hop > lane.first_hop) {
+    if (before > 0) {
       a.o_before = partial;
       a.lse_before = a.lse;
     }
-    if (hop < lane.last_hop)
+    if (before < lane.calls - 1)
       a.o32 = partial;
     else
       a.o = layer.o + lane.row * width;
-    a.spare_processors = hop < plan.shards - 1 ? options.spare_processors : 0;
+    a.work = work->data + 2 * call.lane;
     prefill_attention(a, stream);
   }
 
@@ -162,10 +163,12 @@ struct RingPrefill::State {
   std::vector<std::vector<Call>> calls;  // by hop
   std::unique_ptr<Uploaded<KvRef>> refs;
   std::unique_ptr<Uploaded<int32_t>> sizes;  // by call
-  int priority;
-  Stream travel{priority};  // before what is computed: its blocks are few
-  std::array<Stream, 2> compute{Stream(0), Stream(0)};
-  Event begun;
+  std::unique_ptr<Uploaded<int32_t>> work;   // by lane
+  int priority;                              // the highest
+  Stream travel{priority};
+  // Of the earliest lane, which gives way, and of the others.
+  std::array<Stream, 2> compute{Stream(0), Stream(std::min(priority + 1, 0))};
+  Event begun, last_hop;
   std::vector<Event> arrived;                  // by hop
   std::vector<std::array<Event, 2>> attended;  // by hop
 };
@@ -188,7 +191,13 @@ uint64_t RingPrefill::run(const RingLayer& layer, uint64_t number, RingLink& lin
   s.begun.hold(s.travel);
   for (Stream& c : s.compute) s.begun.hold(c);
   int64_t here = layer.kv_row;
-  size_t call_index = 0;
+  // The other lanes have enough to do meanwhile to hide the first transfer.
+  const bool hold = s.plan.shards > 1 && s.lanes.size() > 1;
+  const Call* held = nullptr;
+  std::vector<int> done(s.lanes.size());
+  const auto attend = [&](const Call& call, bool local) {
+    s.attend(layer, call, local, done[call.lane]++, s.compute[call.lane > 0]);
+  };
   for (int h = 0; h < s.plan.shards; ++h) {
     const bool last = h == s.plan.shards - 1;
     if (!last) {
@@ -206,8 +215,17 @@ uint64_t RingPrefill::run(const RingLayer& layer, uint64_t number, RingLink& lin
     if (h > 0) {
       for (Stream& c : s.compute) s.arrived[h - 1].hold(c);
     }
-    for (const Call& call : s.calls[h])
-      s.attend(layer, h, call_index++, call, s.compute[call.lane % 2]);
+    if (last) s.last_hop.record(s.compute[1]);
+    for (const Call& call : s.calls[h]) {
+      if (h == 0 && call.lane == 0 && hold)
+        held = &call;
+      else
+        attend(call, h == 0);
+    }
+    if (last && held) {
+      s.last_hop.hold(s.compute[0]);
+      attend(*held, true);
+    }
     for (int i = 0; i < 2; ++i) s.attended[h][i].record(s.compute[i]);
   }
   for (Event& done : s.attended[s.plan.shards - 1]) done.hold(stream);

@@ -1,9 +1,12 @@
 // A ring prefill on GPUs: one layer of one shard, after a plan of pass-KV (kernels/ring/plan.h).
 //
 // While a hop's keys and values are attended to, the next ones arrive in the other of two buffers,
-// on a stream of their own. Runs of queries are computed on two streams, so that one's last tiles
-// overlap with the other's first. Partial results stay in float32 and go through the attention
-// kernel itself: no pass of merging.
+// on a stream of their own. Partial results stay in float32 and go through the attention kernel
+// itself: no pass of merging.
+//
+// Tiles of equally many keys rarely divide evenly among a GPU's multiprocessors. So the earliest
+// run of queries keeps its own keys, whose tiles become ever shorter, for the end, and runs beside
+// the last hop of the others, wherever a multiprocessor becomes free.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +22,8 @@ struct RingPrefillOptions {
   Heads shape;
   float scale = 0;  // logit = scale * q.k
   Arena arena;
-  int64_t receive_row = 0;    // of the arena: ring_prefill_rows() rows that are the ring's
-  float* scratch = nullptr;   // ring_prefill_scratch() floats
-  int spare_processors = 0;   // left free while keys travel: what a link of NCCL takes
+  int64_t receive_row = 0;   // of the arena: ring_prefill_rows() rows that are the ring's
+  float* scratch = nullptr;  // ring_prefill_scratch() floats, 16-byte aligned
 };
 
 int64_t ring_prefill_rows(const ring::Plan& plan, const Heads& shape);

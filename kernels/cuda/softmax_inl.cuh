@@ -155,8 +155,8 @@ __device__ inline void resume(float (&o)[4 * kBlocks], int row, int m, int heads
 }
 
 // Divides by the sums and writes row g to query `row` and row g + 8 to query row + 8 of one head,
-// where they are below m. o and lse are those of that head of query 0; lse may be null. Where o32 is
-// given it is written in place of o.
+// where they are below m. o and lse are those of that head of query 0; lse may be null. Where o32
+// is given it is written in place of o.
 template <int kBlocks>
 __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, float scale_log2,
                               int row, int m, int heads, bf16* o_out, float* o32, float* lse_out) {

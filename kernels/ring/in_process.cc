@@ -24,18 +24,22 @@ std::string name(int shard) { return "shard " + std::to_string(shard); }
 
 struct InProcessRing::State {
   explicit State(int shards, std::chrono::milliseconds deadline)
-      : deadline(deadline), links(shards), sent(shards, 0), waits_for(shards, -1), gathered(shards) {}
+      : deadline(deadline),
+        links(shards),
+        sent(shards, 0),
+        waits_for(shards, -1),
+        gathered(shards) {}
 
   const std::chrono::milliseconds deadline;
   std::mutex mutex;
   // All below: guarded by mutex.
   std::condition_variable changed;
-  std::optional<std::string> over;  // why
+  std::optional<std::string> over;         // why
   std::vector<std::deque<Message>> links;  // [s]: from s to the next
   std::vector<int64_t> sent;
-  std::vector<int> waits_for;  // another shard, or -1
+  std::vector<int> waits_for;                    // another shard, or -1
   std::vector<std::optional<Message>> gathered;  // of every shard
-  int readers = 0;  // that have not yet taken what was gathered
+  int readers = 0;                               // that have not yet taken what was gathered
 
   void check() const {
     if (over) throw RingError("ring aborted: " + *over);
@@ -129,7 +133,8 @@ class InProcessRing::End : public Transport {
       state_.fail(name(shard_) + " has no room for all parts" + at(number));
     // What was gathered last is taken by everybody before the next begins.
     state_.await(
-        lock, shard_, next(), [&] { return "a shard did not take what was gathered before" + at(number); },
+        lock, shard_, next(),
+        [&] { return "a shard did not take what was gathered before" + at(number); },
         [&] { return !state_.gathered[shard_] && state_.readers == 0; });
     state_.gathered[shard_] = Message{number, Bytes(mine.begin(), mine.end())};
     if (everybody_gave()) state_.readers = shards();

@@ -39,8 +39,8 @@ struct Piece {
 };
 
 struct Hop {
-  int visitor = 0;   // the shard whose keys (pass-KV) or queries (pass-Q) are here; first: its own
-  int64_t here = 0;  // of them: blocks of keys (the visitor's first ones), or queries
+  int visitor = 0;    // the shard whose keys (pass-KV) or queries (pass-Q) are here; first: its own
+  int64_t here = 0;   // of them: blocks of keys (the visitor's first ones), or queries
   int64_t sends = 0;  // to the next shard during this hop, likewise; 0: no message
   std::vector<Piece> pieces;  // by queries, then keys, ascending
 };
@@ -48,7 +48,7 @@ struct Hop {
 struct Plan {
   Mode mode = Mode::PassKv;
   int shard = 0, shards = 1, unit = 0;
-  int64_t queries = 0;  // fresh tokens of this shard
+  int64_t queries = 0;           // fresh tokens of this shard
   int64_t visiting_queries = 0;  // the most that are here at a hop
   int64_t visiting_blocks = 0;   // the most that arrive at a hop
   std::vector<Hop> hops;         // one for each shard

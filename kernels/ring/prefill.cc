@@ -85,10 +85,9 @@ void Prefill::pass_kv(const void* kv, const float* q, float* o, float* lse, uint
     const bool last = h == plan_.shards - 1;
     std::byte* const next = kv_here_[h % 2].data();
     if (!last) {
-      transport.post(
-          {number + h,
-           {here, static_cast<size_t>(hop.sends * block_bytes_)},
-           {next, static_cast<size_t>(plan_.hops[h + 1].here * block_bytes_)}});
+      transport.post({number + h,
+                      {here, static_cast<size_t>(hop.sends * block_bytes_)},
+                      {next, static_cast<size_t>(plan_.hops[h + 1].here * block_bytes_)}});
     }
     if (h == 0) {
       attend_hop(hop, plan_.queries, here, q, o, lse, threads);

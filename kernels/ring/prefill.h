@@ -19,8 +19,8 @@ class Prefill {
  public:
   Prefill(Plan plan, const LayerShape& shape);
 
-  // kv: the shard's blocks in order, each K then V, (kv_heads, unit, head_dim) each; keys rotated to
-  // their positions. q (plan.queries, heads, head_dim), rotated. Writes o, as q, and lse
+  // kv: the shard's blocks in order, each K then V, (kv_heads, unit, head_dim) each; keys rotated
+  // to their positions. q (plan.queries, heads, head_dim), rotated. Writes o, as q, and lse
   // (plan.queries, heads). Takes the numbers from `number` on of the transport and returns the next
   // one, the same on every shard. Throws RingError.
   uint64_t run(const void* kv, const float* q, float* o, float* lse, uint64_t number,

@@ -38,7 +38,9 @@ const float kScale = 1 / std::sqrt(128.0f);
 
 template <class T>
 struct Memory {
-  explicit Memory(int64_t n) { check(cudaMalloc(&data, std::max<int64_t>(n, 1) * sizeof(T)), "cudaMalloc"); }
+  explicit Memory(int64_t n) {
+    check(cudaMalloc(&data, std::max<int64_t>(n, 1) * sizeof(T)), "cudaMalloc");
+  }
   explicit Memory(const std::vector<T>& values) : Memory(values.size()) {
     check(cudaMemcpy(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault), "copy");
   }
@@ -57,7 +59,7 @@ struct Normals : Memory<bf16> {
 struct Way {
   std::string name;
   bool nccl = false;
-  int max_blocks = 0, spare = 0;
+  int max_blocks = 0;
 };
 class Links {
  public:
@@ -79,7 +81,8 @@ class Links {
   }
   RingLink& at(int shard) {
     if (!way_.nccl) return peers_->at(shard);
-    if (!ends_[shard]) ends_[shard] = make_nccl_ring(id_, shard, kShards, {kDeadline, way_.max_blocks});
+    if (!ends_[shard])
+      ends_[shard] = make_nccl_ring(id_, shard, kShards, {kDeadline, way_.max_blocks});
     return *ends_[shard];
   }
   uint64_t number[kShards] = {};  // the next step's, by shard
@@ -180,6 +183,7 @@ double one_gpu_prefill(int64_t tokens) {
            Normals arena(n * kBlockRows * 128, 1), q(tokens * kWidth, 2);
            Memory<bf16> o(tokens * kWidth);
            Memory<float> lse(tokens * 32);
+           Memory<int32_t> work(std::vector<int32_t>(2));
            PrefillAttention a;
            a.shape = kLlama;
            a.unit = kUnit;
@@ -191,9 +195,11 @@ double one_gpu_prefill(int64_t tokens) {
            a.scale = kScale;
            a.o = o.data;
            a.lse = lse.data;
+           a.work = work.data;
            return measure([&] { prefill_attention(a, cudaStreamPerThread); }, wait_for_stream,
                           attention_flops(tokens) / 6e14);
-         }).mean;
+         })
+      .mean;
 }
 
 double ring_prefill(int64_t tokens, const Way& way) {
@@ -203,7 +209,8 @@ double ring_prefill(int64_t tokens, const Way& way) {
   return on_both([&](int shard) {
            RingLink& link = links.at(shard);
            const ring::Plan plan = make_plan(placement, {0, tokens}, ring::Mode::PassKv, shard);
-           const int64_t local = static_cast<int64_t>(placement.blocks_of(shard).size()) * kBlockRows;
+           const int64_t local =
+               static_cast<int64_t>(placement.blocks_of(shard).size()) * kBlockRows;
            const int64_t rows = local + ring_prefill_rows(plan, kLlama);
            Normals arena(rows * 128, 1 + shard), q(plan.queries * kWidth, 3);
            Memory<bf16> o(plan.queries * kWidth);
@@ -214,7 +221,6 @@ double ring_prefill(int64_t tokens, const Way& way) {
            options.arena = {arena.data, rows};
            options.receive_row = local;
            options.scratch = scratch.data;
-           options.spare_processors = way.spare;
            RingPrefill prefill(plan, options);
            RingLayer layer;
            layer.q = q.data;
@@ -222,10 +228,11 @@ double ring_prefill(int64_t tokens, const Way& way) {
            layer.o = o.data;
            layer.lse = lse.data;
            uint64_t& number = links.number[shard];
-           return measure(
-               [&] { number = prefill.run(layer, number, link, cudaStreamPerThread); },
-               [&] { link.finish(cudaStreamPerThread); }, attention_flops(tokens) / 6e14 / kShards);
-         }).longest;
+           return measure([&] { number = prefill.run(layer, number, link, cudaStreamPerThread); },
+                          [&] { link.finish(cudaStreamPerThread); },
+                          attention_flops(tokens) / 6e14 / kShards);
+         })
+      .longest;
 }
 
 // Of `bytes` both ways at once.
@@ -240,7 +247,8 @@ double transfer(const Way& way, size_t bytes) {
                  link.step({number++, from.data, bytes, to.data, bytes}, cudaStreamPerThread);
                },
                [&] { link.finish(cudaStreamPerThread); }, 20e-6 + bytes / 3e11);
-         }).longest;
+         })
+      .longest;
 }
 
 // An exchange of a decode step's partial results.
@@ -254,7 +262,8 @@ double exchange(const Way& way) {
            return measure(
                [&] { link.gather(number++, mine.data, bytes, all.data, cudaStreamPerThread); },
                [&] { link.finish(cudaStreamPerThread); }, 100e-6);
-         }).longest;
+         })
+      .longest;
 }
 
 // A decode step of one sequence; way null: on one GPU.
@@ -336,19 +345,12 @@ int run(bool all) {
   }
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0), "no device");
-  std::printf("2 x %s\n\n%-22s %12s %12s %12s %12s\n", device.name, "transfer both ways", "4 KiB us",
-              "1 MiB GB/s", "16 MiB GB/s", "256 MiB GB/s");
-  const std::vector<Way> ways = {{"copy engines"},
-                                 {"NCCL", true},
-                                 {"NCCL 16 blocks", true, 16},
-                                 {"NCCL 16, spare", true, 16, 16},
-                                 {"NCCL 8 blocks", true, 8},
-                                 {"NCCL 8, spare", true, 8, 8},
-                                 {"NCCL 4 blocks", true, 4},
-                                 {"NCCL 4, spare", true, 4, 4}};
+  std::printf("2 x %s\n\n%-22s %12s %12s %12s %12s\n", device.name, "transfer both ways",
+              "4 KiB us", "1 MiB GB/s", "16 MiB GB/s", "256 MiB GB/s");
+  const std::vector<Way> ways = {
+      {"copy engines"}, {"NCCL", true}, {"NCCL 16 blocks", true, 16}, {"NCCL 8 blocks", true, 8}};
   ring::Rates rates;
   for (const Way& way : ways) {
-    if (way.spare) continue;
     const double latency = transfer(way, 4096);
     const double large = (256 << 20) / transfer(way, 256 << 20);
     if (rates.link_bytes < large) rates.link_bytes = large, rates.link_seconds = latency;
@@ -373,7 +375,7 @@ int run(bool all) {
     print("one GPU", tokens, one, 1, one);
     double best = 1e9;
     for (const Way& way : ways) {
-      if (tokens > 100000 && way.nccl && way.max_blocks != 8) continue;
+      if (tokens > 100000 && way.nccl && way.max_blocks != 16) continue;
       const double seconds = ring_prefill(tokens, way);
       best = std::min(best, seconds);
       print(way.name, tokens, seconds, kShards, one);
@@ -390,7 +392,6 @@ int run(bool all) {
   std::printf("%-22s %10ld %12.1f\n", "one GPU", static_cast<long>(kLong), one * 1e6);
   double best = 1e9;
   for (const Way& way : ways) {
-    if (way.spare || way.max_blocks == 4) continue;
     const double seconds = decode(kLong, &way), alone = exchange(way);
     if (seconds < best) best = seconds, rates.gather_seconds = alone;
     std::printf("%-22s %10ld %12.1f %11.2fx %12.1f\n", way.name.c_str(), static_cast<long>(kLong),

@@ -45,9 +45,7 @@ struct RingSequence {
     scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
   }
   int64_t width() const { return int64_t{shape.heads} * shape.head_dim; }
-  int64_t block_values() const {
-    return int64_t{2} * shape.kv_heads * unit * shape.head_dim;
-  }
+  int64_t block_values() const { return int64_t{2} * shape.kv_heads * unit * shape.head_dim; }
 
   // Keys and values of blocks in order; tokens that do not exist are NaN.
   std::vector<bf16> planes(const std::vector<int64_t>& blocks) const {

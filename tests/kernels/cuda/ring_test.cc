@@ -34,7 +34,7 @@ struct CudaRing : DeviceTest {
 
   // Tokens appended in two parts; the second attends to all. Its results against float64.
   void expect_prefill(const Heads& shape, int unit, int64_t past, int64_t fresh,
-                      const std::vector<int>& on, int spare, const MakeLink& link) {
+                      const std::vector<int>& on, const MakeLink& link) {
     const RingSequence s(random, shape, unit, past + fresh);
     const int shards = static_cast<int>(on.size());
     ring::Placement placement(shards, unit);
@@ -60,7 +60,6 @@ struct CudaRing : DeviceTest {
       options.arena = {arena.data(), rows};
       options.receive_row = local_rows;
       options.scratch = scratch;
-      options.spare_processors = spare;
       RingPrefill prefill(plan, options);
       RingLayer layer;
       layer.q = q;
@@ -147,7 +146,8 @@ struct CudaRing : DeviceTest {
     }
     for (int i = 0; i < rows; ++i)
       for (int h = 0; h < shape.heads; ++h)
-        expect_row(s, positions[i], h, o[0].data() + i * s.width(), lse[0].data() + i * shape.heads);
+        expect_row(s, positions[i], h, o[0].data() + i * s.width(),
+                   lse[0].data() + i * shape.heads);
   }
 
   void expect_row(const RingSequence& s, int64_t position, int head, const bf16* o,
@@ -162,15 +162,16 @@ struct CudaRing : DeviceTest {
   }
 
   // Every shape and uneven lengths, with and without a past.
-  void expect_all(const std::vector<int>& on, int spare, const std::function<MakeLink()>& ring) {
-    for (const Heads& shape : {Heads{32, 8, 128}, Heads{9, 3, 64}, Heads{8, 8, 64}, Heads{4, 1, 256}}) {
+  void expect_all(const std::vector<int>& on, const std::function<MakeLink()>& ring) {
+    for (const Heads& shape :
+         {Heads{32, 8, 128}, Heads{9, 3, 64}, Heads{8, 8, 64}, Heads{4, 1, 256}}) {
       for (int64_t past : {int64_t{0}, between(random, 1, 800)}) {
         const int unit = past % 2 ? 64 : 128;
         const int64_t fresh = between(random, 1, 1300);
         SCOPED_TRACE(std::to_string(on.size()) + " shards, " + std::to_string(shape.heads) + "/" +
                      std::to_string(shape.kv_heads) + ", " + std::to_string(fresh) + " after " +
                      std::to_string(past) + ", unit " + std::to_string(unit));
-        expect_prefill(shape, unit, past, fresh, on, spare, ring());
+        expect_prefill(shape, unit, past, fresh, on, ring());
         if (HasFailure()) return;
         expect_decode(shape, unit, past + fresh, on, ring());
         if (HasFailure()) return;
@@ -183,7 +184,7 @@ TEST_F(CudaRing, OverCopyEnginesEqualsOneShard) {
   for (int shards = 1; shards <= 5; ++shards) {
     const std::vector<int> on = deal(shards);
     std::unique_ptr<PeerRing> ring;
-    expect_all(on, 0, [&] {
+    expect_all(on, [&] {
       ring = std::make_unique<PeerRing>(on, milliseconds(20000));
       return [&](int s) { return &ring->at(s); };
     });
@@ -222,7 +223,7 @@ struct CudaRingNccl : CudaRing {
 TEST_F(CudaRingNccl, EqualsOneShard) {
   const std::vector<int> on = deal(devices());
   std::vector<std::unique_ptr<RingLink>> ends(on.size());
-  expect_all(on, 8, [&] {
+  expect_all(on, [&] {
     for (auto& end : ends) end.reset();
     const NcclId id = make_nccl_id();
     return [&, id](int s) {
@@ -269,7 +270,7 @@ TEST_F(CudaRingNccl, APeerThatFallsSilentEndsInAnErrorAndANewRingWorks) {
   }
   std::vector<std::unique_ptr<RingLink>> ends(2);
   const NcclId id = make_nccl_id();
-  expect_prefill({8, 2, 64}, 128, 0, 700, {0, 1}, 0, [&](int s) {
+  expect_prefill({8, 2, 64}, 128, 0, 700, {0, 1}, [&](int s) {
     ends[s] = make_nccl_ring(id, s, 2, {milliseconds(20000), 0});
     return ends[s].get();
   });

@@ -55,7 +55,8 @@ std::vector<std::string> broken_prefill(int shards, int broken, Mode mode, milli
     ThreadPool threads(1);
     const auto q = sequence.queries(s, fresh);
     std::vector<float> o(q.size()), lse(q.size() / 8);
-    Prefill prefill(make_plan(sequence.placement(), fresh, mode, s), {{4, 1, 8}, KvType::F32, 0.3f});
+    Prefill prefill(make_plan(sequence.placement(), fresh, mode, s),
+                    {{4, 1, 8}, KvType::F32, 0.3f});
     prefill.run(sequence.kv(s), q.data(), o.data(), lse.data(), 0, ring.at(s), threads);
   });
 }
@@ -141,7 +142,8 @@ TEST(InProcessRing, ALinkIsBounded) {
     ring.at(0).post({2, one, {}});
     FAIL() << "a third message on a link";
   } catch (const RingError& e) {
-    EXPECT_STREQ(e.what(), "shard 1 took no message of shard 0 at step 2 within 30 ms; shard 1 is silent");
+    EXPECT_STREQ(e.what(),
+                 "shard 1 took no message of shard 0 at step 2 within 30 ms; shard 1 is silent");
   }
 }
 
@@ -151,7 +153,8 @@ TEST(InProcessRing, AGatherMissesWhoIsSilent) {
     if (s == 1) return;
     const uint64_t mine = s;
     uint64_t all[3];
-    ring.at(s).gather(0, std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+    ring.at(s).gather(0, std::as_bytes(std::span(&mine, 1)),
+                      std::as_writable_bytes(std::span(all)));
   });
   for (int s : {0, 2}) EXPECT_NE(thrown[s].find("nothing from shard 1"), std::string::npos);
 }

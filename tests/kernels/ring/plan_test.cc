@@ -33,8 +33,7 @@ void expect_exact(const Placement& p, Tokens fresh, Mode mode) {
         for (int64_t t = piece.queries.begin; t < piece.queries.end; ++t) {
           ASSERT_EQ(rows.at(piece.query_row + t - piece.queries.begin), t);
           for (int64_t k = piece.keys.begin; k < piece.keys.end; ++k) {
-            const int64_t block =
-                piece.key_block + k / p.unit() - piece.keys.begin / p.unit();
+            const int64_t block = piece.key_block + k / p.unit() - piece.keys.begin / p.unit();
             ASSERT_EQ(p.blocks_of(key_shard).at(block), k / p.unit());
             if (mode == Mode::PassKv) {
               ASSERT_LT(block, hop.here);

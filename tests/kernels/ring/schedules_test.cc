@@ -126,7 +126,8 @@ class Schedule {
     }
     for (size_t i = 0; i < positions.size(); ++i)
       for (int h = 0; h < heads.heads; ++h)
-        expect(positions[i], h, o[0].data() + i * sequence_->row(), lse[0].data() + i * heads.heads);
+        expect(positions[i], h, o[0].data() + i * sequence_->row(),
+               lse[0].data() + i * heads.heads);
   }
 
   void expect(int64_t position, int head, const float* o, const float* lse) {
@@ -156,19 +157,20 @@ TEST_P(Schedules, EqualOneShard) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Schedules,
-    testing::Values(Case{{4, 1, 8}, 2000, 40, microseconds(0)},
-                    Case{{4, 1, 8}, 200, 40, microseconds(400)},
-                    Case{{9, 3, 64}, 250, 60, microseconds(0)},
-                    Case{{32, 8, 16}, 250, 60, microseconds(0)},
-                    Case{{8, 8, 16}, 250, 60, microseconds(0)},
-                    Case{{9, 3, 64}, 4, 700, microseconds(100)}),
-    [](const testing::TestParamInfo<Case>& info) {
-      const Case& c = info.param;
-      return std::to_string(c.heads.heads) + "_" + std::to_string(c.heads.kv_heads) + "_" +
-             std::to_string(c.most_tokens) + (c.delay.count() ? "_delays" : "");
-    });
+INSTANTIATE_TEST_SUITE_P(Shapes, Schedules,
+                         testing::Values(Case{{4, 1, 8}, 2000, 40, microseconds(0)},
+                                         Case{{4, 1, 8}, 200, 40, microseconds(400)},
+                                         Case{{9, 3, 64}, 250, 60, microseconds(0)},
+                                         Case{{32, 8, 16}, 250, 60, microseconds(0)},
+                                         Case{{8, 8, 16}, 250, 60, microseconds(0)},
+                                         Case{{9, 3, 64}, 4, 700, microseconds(100)}),
+                         [](const testing::TestParamInfo<Case>& info) {
+                           const Case& c = info.param;
+                           return std::to_string(c.heads.heads) + "_" +
+                                  std::to_string(c.heads.kv_heads) + "_" +
+                                  std::to_string(c.most_tokens) +
+                                  (c.delay.count() ? "_delays" : "");
+                         });
 
 }  // namespace
 }  // namespace ringtide::kernels::ring

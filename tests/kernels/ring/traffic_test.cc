@@ -21,8 +21,8 @@ TEST(Traffic, TheRuleOfThePaperIsWhatIsCounted) {
     p.append(fresh);
     const Sizes s = sizes(heads, kv_heads, 64, kUnit, 2);
     const Tokens all{past, past + fresh};
-    const bool fewer = traffic(p, all, Mode::PassQ, s).rotated <
-                       traffic(p, all, Mode::PassKv, s).rotated;
+    const bool fewer =
+        traffic(p, all, Mode::PassQ, s).rotated < traffic(p, all, Mode::PassKv, s).rotated;
     EXPECT_EQ(fewer, queries_rotate_fewer(fresh, past, heads, kv_heads))
         << heads << "/" << kv_heads << ", " << fresh << " after " << past;
     ++(fewer ? queries : keys);
