@@ -32,6 +32,15 @@ struct PrefillAttention {
   float scale = 0;       // logit = scale * q.k; above zero
   bf16* o = nullptr;     // (m, heads, head_dim), 16-byte aligned
   float* lse = nullptr;  // (m, heads); may be null
+  // What the same queries saw before, elsewhere: the result is that of the union. Both or neither;
+  // may be o32 and lse.
+  const float* o_before = nullptr;    // (m, heads, head_dim)
+  const float* lse_before = nullptr;  // (m, heads)
+  float* o32 = nullptr;               // (m, heads, head_dim), written in place of o
+  // Device, two numbers, zero before and after the call, of no other call at the same time: thread
+  // blocks then take their work from there one item after the other, so that those that begin late,
+  // since something else runs beside, do less. Null: work is dealt beforehand. Bits are the same.
+  int32_t* work = nullptr;
 };
 // Throws std::invalid_argument where the above does not hold, DeviceError where the device refuses.
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);
@@ -54,6 +63,7 @@ struct DecodeAttention {
   float scale = 0;
   bf16* o = nullptr;     // (rows, heads, head_dim)
   float* lse = nullptr;  // (rows, heads); may be null
+  float* o32 = nullptr;  // as o, written in its place: a partial result
   float* scratch = nullptr;  // decode_attention_scratch() floats
 };
 int64_t decode_attention_scratch(const Heads& shape, int32_t rows, int32_t max_blocks);  // floats

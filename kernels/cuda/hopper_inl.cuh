@@ -45,6 +45,15 @@ __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
+// A multiple of 16 bytes from a 16-byte aligned address of global memory.
+__device__ inline void prefetch_l2(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+}
+
+__device__ inline void prefetch_l2_line(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 // ---- Barriers of some warps of a block, by number; 0 is __syncthreads'.
 
 __device__ inline void named_sync(int number, int threads) {

@@ -61,7 +61,11 @@ __global__ void __launch_bounds__(kMergeThreads)
 #pragma unroll
   for (int i = 1; i < kTeams; ++i) value += team_sums[i][d];
   const bool none = !(total > 0);
-  a.o[query * Dim + d] = __float2bfloat16_rn(none ? 0.0f : value / total);
+  const float result = none ? 0.0f : value / total;
+  if (a.o32)
+    a.o32[query * Dim + d] = result;
+  else
+    a.o[query * Dim + d] = __float2bfloat16_rn(result);
   if (a.lse && d == 0) a.lse[query] = none ? -INFINITY : (most + log2f(total)) / kLog2e;
 }
 

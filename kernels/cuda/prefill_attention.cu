@@ -20,11 +20,15 @@ void check_arguments(const PrefillAttention& a) {
           "head_dim must be 64, 128 or 256");
   require(a.unit > 0 && a.unit % 8 == 0, "unit must be a multiple of 8");
   require(a.scale > 0, "scale must be above zero");
-  require(a.q_near && a.q_far && a.o, "queries and o must be given");
+  require(a.q_near && a.q_far && (a.o || a.o32), "queries and o or o32 must be given");
+  require(!a.o_before == !a.lse_before, "o_before and lse_before go together");
+  require(!a.o32 || a.lse, "lse must be given with o32");
   require(a.q_stride >= int64_t{s.heads} * s.head_dim && a.q_stride % 8 == 0,
           "q_stride must be a multiple of 8 and hold all heads");
   require(aligned(a.q_near, 16) && aligned(a.q_far, 16) && aligned(a.o, 16),
           "queries and o must be 16-byte aligned");
+  require(aligned(a.o_before, 16) && aligned(a.o32, 16),
+          "o_before and o32 must be 16-byte aligned");
   require(aligned(a.arena.base, 1024), "the arena must be 1024-byte aligned");
 }
 

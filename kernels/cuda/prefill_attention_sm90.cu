@@ -9,7 +9,8 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-template <int kHeadDim, int kGroups>
+// kCarry: partial results come in or go out.
+template <int kHeadDim, int kGroups, bool kCarry>
 __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     attend(const __grid_constant__ PrefillAttention a, const __grid_constant__ PrefillMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -38,12 +39,14 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
       prefetch_map(maps.arena);
     }
     PrefillProducer<kHeadDim, kGroups> producer(a, maps, shared);
-    for (Deal deal(tiles, a.shape.heads); deal.more(); deal.advance())
-      producer.produce(deal.tile(), deal.head());
+    const int items = tiles * a.shape.heads;
+    Deal deal(a.work);
+    for (int item = deal.next(); item < items; item = deal.next()) producer.produce(item);
+    deal.close();
     producer.close();
   } else {
     more_registers<224>();
-    PrefillConsumer<kHeadDim, kGroups>(a, shared, warpgroup, tiles).consume();
+    PrefillConsumer<kHeadDim, kGroups, kCarry>(a, shared, warpgroup).consume();
   }
 #endif
 }
@@ -53,7 +56,8 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   using S = PrefillShared<kHeadDim, kGroups>;
   constexpr int kBytes = sizeof(S) + 1023;
   static_assert(kBytes <= kSharedBytes);
-  const auto kernel = attend<kHeadDim, kGroups>;
+  const auto kernel =
+      a.o_before || a.o32 ? attend<kHeadDim, kGroups, true> : attend<kHeadDim, kGroups, false>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "prefill_attention");
   const auto queries = [&](const bf16* q) {

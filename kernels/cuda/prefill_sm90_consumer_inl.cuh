@@ -11,13 +11,13 @@
 
 namespace ringtide::kernels::cuda {
 
-template <int kHeadDim, int kGroups>
+template <int kHeadDim, int kGroups, bool kCarry>
 class PrefillConsumer {
  public:
   using S = PrefillShared<kHeadDim, kGroups>;
 
   // `group` counts the consumers.
-  __device__ PrefillConsumer(const PrefillAttention& a, S& shared, int group, int tiles)
+  __device__ PrefillConsumer(const PrefillAttention& a, S& shared, int group)
       : a_(a),
         s_(shared),
         group_(group),
@@ -25,8 +25,7 @@ class PrefillConsumer {
         row_(64 * group + thread_ / 32 * 16 + threadIdx.x % 32 / 4),
         scale_log2_(a.scale * kLog2E),
         k_operand_(operand(shared.kv[0])),
-        v_operand_(operand(shared.kv[0], kKeys * 128)),
-        deal_(tiles, a.shape.heads) {}
+        v_operand_(operand(shared.kv[0], kKeys * 128)) {}
 
   __device__ void consume() {
     float s[kKeys / 2] = {}, o[kHeadDim / 2] = {};
@@ -40,6 +39,8 @@ class PrefillConsumer {
     while (true) {
       const bool chain = !next.has(kNothing | kOver);
       if (chain) {
+        rows = rows_of(next.item);
+        begin(next.item, o);
         take_queries(q);
         take_turn();
         multiply_keys(q, s, ring_.slot);
@@ -49,6 +50,7 @@ class PrefillConsumer {
         release(ring_.slot);
         ring_.advance();
         weigh(s, next, rows, scale_before);
+        if constexpr (kCarry) rescale<kHeadDim / 8>(o, scale_before);
         pack<kKeys / 8>(s, p);
         next = await_note();
         while (!next.has(kNothing | kOver)) {
@@ -68,7 +70,8 @@ class PrefillConsumer {
           const TileNote after = await_note();
           const bool first = next.has(kFirst);
           const SoftmaxRows before = rows;
-          if (first) rows = SoftmaxRows{};
+          const int item = next.item;
+          if (first) rows = rows_of(item);
           weigh(s, next, rows, scale_before);
           // The assembler would move the wait for the products up, above the weighing that is to
           // run beside them. It does not cross this branch, which needs the sums; NaN alone takes
@@ -80,13 +83,15 @@ class PrefillConsumer {
           hold(p);
           release(v_slot);
           pack<kKeys / 8>(s, p);
-          if (first)
+          if (first) {
             write(o, before);
-          else
-            rescale<kHeadDim / 8>(o, scale_before);
+            begin(item, o);
+          }
+          if (kCarry || !first) rescale<kHeadDim / 8>(o, scale_before);
         }
       }
       const bool over = next.has(kOver);
+      const int unseeing = next.item;
       release(ring_.slot);
       ring_.advance();
       if (chain) {
@@ -97,10 +102,11 @@ class PrefillConsumer {
         release(ring_.slot);
         ring_.advance();
         write(o, rows);
-        rows = SoftmaxRows{};
       }
       if (over) break;
-      write(o, rows);  // of a tile that sees nothing
+      rows = rows_of(unseeing);
+      begin(unseeing, o);
+      write(o, rows);
       next = await_note();
     }
     if (group_ == 0) take_turn();  // what the last one passed
@@ -165,14 +171,39 @@ class PrefillConsumer {
     absorb<kKeys / 8>(s, scale_log2_, rows, scale_before);
   }
 
-  // The result of the tile of queries in hand; the next one begins with zeros.
+  // Where an item begins: with nothing, or with what its queries saw before.
+  __device__ SoftmaxRows rows_of(int number) const {
+    SoftmaxRows rows;
+    if constexpr (kCarry) {
+      if (a_.o_before) {
+        const Item item(a_, S::kQueriesOfTile, number);
+        resume_rows(rows, a_.scale, item.tile * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
+                    a_.lse_before + item.head);
+      }
+    }
+    return rows;
+  }
+  // o is zero.
+  __device__ void begin(int number, float (&o)[kHeadDim / 2]) {
+    item_ = number;
+    if constexpr (kCarry) {
+      if (a_.o_before) {
+        const Item item(a_, S::kQueriesOfTile, number);
+        resume<kHeadDim / 8>(o, item.tile * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
+                             a_.o_before + item.head * kHeadDim);
+      }
+    }
+  }
+
+  // The result of the item in hand.
   __device__ void write(float (&o)[kHeadDim / 2], const SoftmaxRows& rows) {
-    const int head = deal_.head();
-    finish<kHeadDim / 8>(o, rows, scale_log2_, deal_.tile() * S::kQueriesOfTile + row_, a_.m,
-                         a_.shape.heads, a_.o + head * kHeadDim, a_.lse ? a_.lse + head : nullptr);
+    const Item item(a_, S::kQueriesOfTile, item_);
+    finish<kHeadDim / 8>(o, rows, scale_log2_, item.tile * S::kQueriesOfTile + row_, a_.m,
+                         a_.shape.heads, a_.o + item.head * kHeadDim,
+                         kCarry && a_.o32 ? a_.o32 + item.head * kHeadDim : nullptr,
+                         a_.lse ? a_.lse + item.head : nullptr);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) o[i] = 0;
-    deal_.advance();
   }
 
   const PrefillAttention& a_;
@@ -180,7 +211,7 @@ class PrefillConsumer {
   int group_, thread_, row_;
   float scale_log2_;
   uint64_t k_operand_, v_operand_;
-  Deal deal_;
+  int item_ = 0;
   Ring<S::kSlots> ring_;
   uint32_t queries_ = 0;  // parity
 };

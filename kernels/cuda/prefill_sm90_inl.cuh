@@ -27,6 +27,7 @@ enum : uint32_t {
 struct __align__(16) TileNote {
   int32_t packed = 0;  // begin, end: 8 bits each; flags
   int32_t low = 0, high = 0;
+  int32_t item = 0;
   __device__ int32_t begin() const { return packed & 0xff; }
   __device__ int32_t end() const { return packed >> 8 & 0xff; }
   __device__ bool has(uint32_t flags) const { return packed >> 16 & flags; }
@@ -38,7 +39,7 @@ __device__ inline int32_t pack_note(int32_t begin, int32_t end, uint32_t flags) 
 // What lane `from` has.
 __device__ inline TileNote shuffle(const TileNote& note, int from) {
   return {__shfl_sync(~0u, note.packed, from), __shfl_sync(~0u, note.low, from),
-          __shfl_sync(~0u, note.high, from)};
+          __shfl_sync(~0u, note.high, from), __shfl_sync(~0u, note.item, from)};
 }
 
 template <int kHeadDim, int kGroups>
@@ -65,26 +66,41 @@ struct Ring {
   }
 };
 
-// Tiles of queries of one head each: those of the latest positions first, since they see the most,
-// and dealt to and fro among the blocks so that the sums come out even. Heads run innermost: blocks
-// that run together read the same keys.
+// A tile of queries of one head, by its number. Those of the latest positions come first, since
+// they see the most. Heads run innermost: blocks that run together read the same keys.
+struct Item {
+  int tile, head;
+  __device__ Item(const PrefillAttention& a, int queries_of_tile, int number)
+      : tile((a.m + queries_of_tile - 1) / queries_of_tile - 1 - number / a.shape.heads),
+        head(number % a.shape.heads) {}
+};
+
+// Which items a block does: the next that nobody has taken or, dealt beforehand, to and fro among
+// the blocks so that the sums come out even. All lanes of one warp ask.
 class Deal {
  public:
-  __device__ Deal(int tiles, int heads) : tiles_(tiles), heads_(heads) { settle(); }
-  __device__ bool more() const { return item_ < tiles_ * heads_; }
-  __device__ void advance() {
-    ++round_;
-    settle();
+  __device__ explicit Deal(int32_t* work) : work_(work) {}
+  // Numbers beyond the last item: there is none.
+  __device__ int next() {
+    if (work_) {
+      int item = 0;
+      if (threadIdx.x % 32 == 0) item = atomicAdd(work_, 1);
+      return __shfl_sync(~0u, item, 0);
+    }
+    const int blocks = gridDim.x, block = blockIdx.x, round = round_++;
+    return round * blocks + (round % 2 ? blocks - 1 - block : block);
   }
-  __device__ int tile() const { return tiles_ - 1 - item_ / heads_; }
-  __device__ int head() const { return item_ % heads_; }
+  // After the last: whichever block is the last one leaves the numbers zero.
+  __device__ void close() {
+    if (!work_ || threadIdx.x % 32 != 0) return;
+    if (atomicAdd(work_ + 1, 1) != static_cast<int>(gridDim.x) - 1) return;
+    work_[0] = 0;
+    work_[1] = 0;
+  }
 
  private:
-  __device__ void settle() {
-    const int blocks = gridDim.x, block = blockIdx.x;
-    item_ = round_ * blocks + (round_ % 2 ? blocks - 1 - block : block);
-  }
-  int tiles_, heads_, round_ = 0, item_ = 0;
+  int round_ = 0;
+  int32_t* work_;
 };
 
 struct PrefillMaps {

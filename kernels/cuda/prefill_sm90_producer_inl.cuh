@@ -15,10 +15,13 @@ class PrefillProducer {
       : a_(a), maps_(maps), s_(shared), lane_(threadIdx.x % 32) {}
 
   // All that a tile of queries of one head sees.
-  __device__ void produce(int tile, int head) {
-    head_ = head;
-    from_ = tile * S::kQueriesOfTile;
+  __device__ void produce(int number) {
+    const Item item(a_, S::kQueriesOfTile, number);
+    item_ = number;
+    head_ = item.head;
+    from_ = item.tile * S::kQueriesOfTile;
     loaded_ = 0;
+    if (a_.o_before) prefetch_before();
 #pragma unroll 1
     for (int part = 0; part < 3; ++part) walk(part);
     if (!loaded_) put_marker(kNothing);
@@ -30,6 +33,15 @@ class PrefillProducer {
     const int64_t first = a_.position + from_;
     const int64_t last = a_.position + min(from_ + S::kQueriesOfTile, a_.m) - 1;
     return sight(first, last, ref.position, ref.begin, ref.end, far ? a_.far_band : a_.near_band);
+  }
+
+  // The consumers load it when they come to this item, some tiles of keys later.
+  __device__ void prefetch_before() const {
+    for (int row = from_ + lane_; row < min(from_ + S::kQueriesOfTile, a_.m); row += 32) {
+      const int64_t at = int64_t{row} * a_.shape.heads + head_;
+      prefetch_l2(a_.o_before + at * kHeadDim, kHeadDim * sizeof(float));
+      prefetch_l2_line(a_.lse_before + at);
+    }
   }
 
   __device__ void walk(int part) {
@@ -64,7 +76,7 @@ class PrefillProducer {
       k_row = ref.k_row + row;
       v_row = ref.v_row + row;
       const bool partial = !sight.all || ref.begin > 0 || ref.end < kKeys;
-      mine = {pack_note(ref.begin, ref.end, partial ? kPartial : 0), sight.low, sight.high};
+      mine = {pack_note(ref.begin, ref.end, partial ? kPartial : 0), sight.low, sight.high, item_};
     }
 #pragma unroll 1
     for (; seen; seen &= seen - 1) {
@@ -88,7 +100,7 @@ class PrefillProducer {
   __device__ void put_marker(uint32_t kind) {
     claim();
     if (lane_ == 0) {
-      s_.note[ring_.slot] = {pack_note(0, 0, kind)};
+      s_.note[ring_.slot] = {pack_note(0, 0, kind), 0, 0, item_};
       arrive(s_.full[ring_.slot]);
     }
     ring_.advance();
@@ -149,7 +161,7 @@ class PrefillProducer {
   const PrefillAttention& a_;
   const PrefillMaps& maps_;
   S& s_;
-  int lane_, head_ = 0, from_ = 0;
+  int lane_, item_ = 0, head_ = 0, from_ = 0;
   uint32_t loaded_ = 0;  // bit 0: near queries, bit 1: far queries
   int value_row_ = -1, value_begin_ = 0, value_end_ = 0;
   Ring<S::kSlots> ring_;

@@ -124,11 +124,42 @@ __device__ inline void transpose_quad(uint32_t (&w)[4]) {
   }
 }
 
+// The rows' state after a partial result (o, lse) of `row` and row + 8 of one head; zeros beyond m,
+// and where nothing was seen. o and lse are those of that head of query 0. Of the four threads that
+// share a row one has all of its sum.
+__device__ inline void resume_rows(SoftmaxRows& rows, float scale, int row, int m, int heads,
+                                   const float* lse) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t query = row + 8 * half;
+    const float before = query < m ? lse[query * heads] : -INFINITY;
+    rows.max[half] = before / scale;
+    rows.sum[half] = before > -INFINITY && threadIdx.x % 4 == 0 ? 1 : 0;
+  }
+}
+template <int kBlocks>
+__device__ inline void resume(float (&o)[4 * kBlocks], int row, int m, int heads,
+                              const float* o_before) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t query = row + 8 * half;
+    const float* from = o_before + query * heads * (8 * kBlocks) + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const float2 x =
+          query < m ? *reinterpret_cast<const float2*>(from + 8 * b) : make_float2(0, 0);
+      o[4 * b + 2 * half] = x.x;
+      o[4 * b + 2 * half + 1] = x.y;
+    }
+  }
+}
+
 // Divides by the sums and writes row g to query `row` and row g + 8 to query row + 8 of one head,
-// where they are below m. o and lse are those of that head of query 0; lse may be null.
+// where they are below m. o and lse are those of that head of query 0; lse may be null. Where o32
+// is given it is written in place of o.
 template <int kBlocks>
 __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, float scale_log2,
-                              int row, int m, int heads, bf16* o_out, float* lse_out) {
+                              int row, int m, int heads, bf16* o_out, float* o32, float* lse_out) {
   const int quarter = threadIdx.x % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -138,9 +169,18 @@ __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, 
     const float inverse = sum > 0 ? __fdividef(1, sum) : 0;
     const int64_t query = row + 8 * half;
     const bool real = query < m;
+    if (o32) {
+      float* to = o32 + query * heads * (8 * kBlocks) + 2 * quarter;
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const float* x = &o[4 * b + 2 * half];
+        if (real)
+          *reinterpret_cast<float2*>(to + 8 * b) = make_float2(x[0] * inverse, x[1] * inverse);
+      }
+    }
     bf16* to = o_out + query * heads * (8 * kBlocks);
 #pragma unroll
-    for (int b = 0; b < kBlocks; b += 4) {
+    for (int b = 0; !o32 && b < kBlocks; b += 4) {
       uint32_t w[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {

@@ -1,0 +1,28 @@
+#include "kernels/ring/cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ringtide::kernels::ring {
+
+double prefill_seconds(const AttentionShape& shape, const Rates& rates, double fresh, double past,
+                       int shards) {
+  const double pairs = fresh * (fresh / 2 + past);
+  const double compute = 4.0 * shape.heads * shape.head_dim * pairs / rates.attention_flops;
+  if (shards == 1) return compute;
+  const double n = shards;
+  const double hop = compute / (n * n) + rates.hop_seconds;
+  const double bytes =
+      2.0 * shape.kv_heads * shape.head_dim * shape.element_bytes * (fresh + past) / n;
+  const double transfer = bytes / rates.link_bytes + rates.link_seconds;
+  return (n - 1) * std::max(hop, transfer) + hop;
+}
+
+double decode_seconds(const AttentionShape& shape, const Rates& rates, double tokens, double rows,
+                      int shards) {
+  const double bytes =
+      2.0 * shape.kv_heads * shape.head_dim * shape.element_bytes * tokens * rows / shards;
+  return bytes / rates.memory_bytes + rates.gather_seconds * std::log2(shards);
+}
+
+}  // namespace ringtide::kernels::ring

@@ -1,0 +1,33 @@
+// What a ring costs, of one layer: a model of three parts, compute, bytes and latency, whose
+// constants are measured on two devices.
+#pragma once
+
+#include <cstdint>
+
+namespace ringtide::kernels::ring {
+
+struct Rates {
+  double attention_flops = 0;  // of one device, a second
+  double hop_seconds = 0;      // of a hop, beside arithmetic and bytes: launches, tails, merging
+  double link_bytes = 0;       // a second, of one link in one direction while both are busy
+  double link_seconds = 0;     // latency of a message
+  double memory_bytes = 0;     // a second, of one device, while decoding
+  double gather_seconds = 0;   // latency of one exchange of partial results between two devices
+};
+
+struct AttentionShape {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  int element_bytes = 2;
+};
+
+// Pass-KV of `fresh` tokens over `past` ones, all evenly spread: each hop takes what is longer, its
+// arithmetic or the transfer for the next one. One shard: its arithmetic.
+double prefill_seconds(const AttentionShape& shape, const Rates& rates, double fresh, double past,
+                       int shards);
+
+// One query of each of `rows` sequences of `tokens` tokens. Latency of the exchange grows with the
+// doublings of shards.
+double decode_seconds(const AttentionShape& shape, const Rates& rates, double tokens, double rows,
+                      int shards);
+
+}  // namespace ringtide::kernels::ring
