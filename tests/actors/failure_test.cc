@@ -144,7 +144,12 @@ TEST_F(FailureTest, WhenAllAreAtWorkTheNextIsTold) {
   EXPECT_EQ(refused.outcome.code, Code::Overloaded);
   speaking.cancel();
   EXPECT_EQ(speaking.wait().result.reason, FinishReason::Cancelled);
-  EXPECT_TRUE(generate(*other, 5).outcome.ok());
+  // What is left of the cancelled turn may still have to run: it is told to try again later.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  Said said = generate(*other, 5);
+  while (said.outcome.code == Code::Overloaded && std::chrono::steady_clock::now() < deadline)
+    said = generate(*other, 5);
+  EXPECT_TRUE(said.outcome.ok()) << said.outcome.message;
 }
 
 TEST_F(FailureTest, WhoComesBackIsNotRefused) {
