@@ -31,9 +31,9 @@ struct GreedyReference : ::testing::Test {
   }
   // Greedy tokens after `prompt`, with the gap between the two best logits at each.
   std::vector<std::pair<TokenId, float>> continue_greedily(const std::vector<TokenId>& prompt,
-                                                           model::PolicyKind kind, int64_t n) {
+                                                           model::PolicyKind kind, int64_t n,
+                                                           model::EngineOptions options = {}) {
     testing::MemoryUnits units;
-    model::EngineOptions options;
     options.half_kv = false;
     auto engine = model::make_cpu_engine(loaded, options, units);
     model::PolicyConfig policy;
@@ -61,7 +61,15 @@ struct GreedyReference : ::testing::Test {
   static inline nlohmann::json fixture;
 };
 
-TEST_F(GreedyReference, TwentyPromptsTokenForToken) {
+// With what the engine multiplies by default, and with float32.
+struct TwentyPrompts : GreedyReference, ::testing::WithParamInterface<model::ActivationType> {};
+INSTANTIATE_TEST_SUITE_P(Activations, TwentyPrompts,
+                         ::testing::Values(model::EngineOptions().activations,
+                                           model::ActivationType::F32));
+
+TEST_P(TwentyPrompts, TokenForToken) {
+  model::EngineOptions options;
+  options.activations = GetParam();
   const double tie = fixture["tie_below"];
   ASSERT_EQ(fixture["cases"].size(), 20u);
   for (const auto& c : fixture["cases"]) {
@@ -70,7 +78,7 @@ TEST_F(GreedyReference, TwentyPromptsTokenForToken) {
     if (!c["special"].get<bool>()) {
       EXPECT_EQ(loaded->tokenizer->encode(c["text"].get<std::string>()), prompt) << c["name"];
     }
-    const auto got = continue_greedily(prompt, model::PolicyKind::Exact, 64);
+    const auto got = continue_greedily(prompt, model::PolicyKind::Exact, 64, options);
     for (size_t i = 0; i < expected.size(); ++i) {
       if (got[i].first == expected[i]) continue;
       // After a tie went the other way the texts differ: say so, and compare no further.
