@@ -1,4 +1,5 @@
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/weights.h"
 #include "tests/kernels/cuda/device.h"
 
 namespace ringtide::kernels::cuda {
@@ -8,16 +9,18 @@ struct ManyRowsTest : DeviceTest {
   struct Case {
     int64_t n, k;
   };
-  // SmolLM2's and Llama 3's, and small ones.
-  std::vector<Case> cases = {{96, 64},     {960, 576},    {576, 1536}, {3072, 576},
-                             {6144, 4096}, {4096, 14336}, {28672, 4096}};
+  // SmolLM2's, Llama 3's and small ones.
+  std::vector<Case> small = {{96, 64}, {960, 576}, {576, 1536}, {3072, 576}, {256, 14336}};
+  std::vector<Case> all = {{96, 64},     {960, 576},   {576, 1536},   {3072, 576},
+                           {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
 };
 
 TEST_F(ManyRowsTest, AgreesWithDouble) {
   ManyRows product;
-  for (const auto& [n, k] : cases)
+  for (const auto& [n, k] : small) {
+    const auto w = normals_bf16(random, n * k);
     for (const int m : {2, 77, 512}) {
-      const auto x = normals_bf16(random, m * k), w = normals_bf16(random, n * k);
+      const auto x = normals_bf16(random, m * k);
       Device<bf16> dx(x), dw(w), y(m * n);
       Device<float> y32(m * n);
       Product p{dx, dw, m, n, k, y, nullptr, Write::Replace, nullptr};
@@ -38,7 +41,8 @@ TEST_F(ManyRowsTest, AgreesWithDouble) {
         some32.push_back(got32[r * n + c]);
         some.push_back(got[r * n + c]);
       }
-      EXPECT_LT(error(some32, want), 1e-5) << n << " x " << k << ", " << m;
+      // The matrix units cut off what they add; it grows with the sum's length.
+      EXPECT_LT(error(some32, want), 3e-5) << n << " x " << k << ", " << m;
       EXPECT_LT(error(some, want), kRounding) << n << " x " << k << ", " << m;
       for (const float f : got32) ASSERT_FALSE(std::isnan(f));
 
@@ -47,22 +51,24 @@ TEST_F(ManyRowsTest, AgreesWithDouble) {
       const auto twice = y32.host();
       for (int64_t i = 0; i < m * n; ++i) ASSERT_NEAR(twice[i], 2 * got32[i], 1e-3 * std::sqrt(k));
     }
+  }
 }
 
 // Whatever is multiplied beside it, and wherever it lies among that.
 TEST_F(ManyRowsTest, ARowIsTheSameInEveryBatch) {
   ManyRows product;
   constexpr int kMost = 4096;
-  for (const auto& [n, k] : cases) {
-    const auto x = normals_bf16(random, kMost * k), w = normals_bf16(random, n * k);
-    Device<bf16> dx(x), dw(w), all(kMost * n);
+  for (const auto& [n, k] : all) {
+    Device<bf16> dx(kMost * k), dw(n * k), rows(kMost * n);
     Device<float> sums(kMost * n);
-    product.run({dx, dw, kMost, n, k, all, nullptr, Write::Replace, nullptr}, nullptr);
+    fill_normal(dx, kMost * k, 1, 1, nullptr);
+    fill_normal(dw, n * k, 1, 2, nullptr);
+    product.run({dx, dw, kMost, n, k, rows, nullptr, Write::Replace, nullptr}, nullptr);
     sums.zero();
     product.run({dx, dw, kMost, n, k, nullptr, sums, Write::Add, nullptr}, nullptr);
-    const auto want = all.host();
+    const auto want = rows.host();
     const auto want32 = sums.host();
-    for (const int m : {2, 3, 8, 63, 64, 65, 127, 128, 200, 256, 511, 512, 1000, 1536, 2048, 3000}) {
+    for (const int m : {2, 63, 65, 128, 200, 511, 512, 1000, 2048, 3000}) {
       const int first = static_cast<int>(between(random, 0, kMost - m));
       Device<bf16> some(m * n);
       Device<float> some32(m * n);
