@@ -93,8 +93,10 @@ std::optional<Plan> Batching::next_heavy() {
     seat.place = Place::Entering;
     return give(Plan::Kind::Enter, {session});
   }
-  if (--seat.blocks > 0) heavy_.push_back(session);
-  return give(Plan::Kind::Block, {session});
+  const int32_t blocks = std::min(seat.blocks, limits_.blocks);
+  seat.blocks -= blocks;
+  if (seat.blocks > 0) heavy_.push_back(session);
+  return give(Plan::Kind::Block, {session}, 0, blocks);
 }
 
 std::optional<Plan> Batching::next_burst() {
@@ -111,8 +113,9 @@ std::optional<Plan> Batching::next_burst() {
   return give(Plan::Kind::Decode, std::move(rows), limits_.steps);
 }
 
-Plan Batching::give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps) {
-  Plan plan{next_number_++, kind, std::move(sessions), steps};
+Plan Batching::give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps,
+                    int32_t blocks) {
+  Plan plan{next_number_++, kind, std::move(sessions), steps, blocks};
   if (kind != Plan::Kind::Leave) {
     for (const uint64_t session : plan.sessions) {
       ++seats_.at(session).planned;
@@ -124,7 +127,8 @@ Plan Batching::give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t ste
   return plan;
 }
 
-void Batching::done(uint64_t number, Outcome outcome, const std::vector<EndedRow>& ended) {
+void Batching::done(uint64_t number, Outcome outcome, const std::vector<EndedRow>& ended,
+                    const std::vector<uint64_t>& displaced) {
   if (given_.empty() || given_.front().number != number) return;
   const Plan plan = std::move(given_.front());
   given_.pop_front();
@@ -153,7 +157,20 @@ void Batching::done(uint64_t number, Outcome outcome, const std::vector<EndedRow
       settle_stop(session, seat);
     }
   }
+  for (const uint64_t session : displaced) displace(session);
   ask_again();
+}
+
+// The engine has nothing of it any more: it hears so, and enters again if it still wants to.
+void Batching::displace(uint64_t session) {
+  const auto it = seats_.find(session);
+  if (it == seats_.end() || it->second.place != Place::Present) return;
+  for (Plan& plan : given_) std::erase(plan.sessions, session);
+  forget_work(session);
+  const uint64_t stopping = it->second.stopping;
+  it->second = Seat{.strikes = it->second.strikes};
+  tell(Event::Kind::Evicted, session);
+  if (stopping) tell(Event::Kind::RowStopped, session, stopping);
 }
 
 void Batching::lost() {

@@ -24,6 +24,7 @@ struct Plan {
   Kind kind = Kind::Block;
   std::vector<uint64_t> sessions;  // one; of Decode one or more
   int32_t steps = 0;               // of Decode: at most so many tokens a row
+  int32_t blocks = 0;              // of Block: so many of those that wait
 };
 
 class Batching {
@@ -31,6 +32,7 @@ class Batching {
   struct Limits {
     int32_t rows = 16;    // decoded together
     int32_t steps = 8;    // of a burst
+    int32_t blocks = 1;   // run in one plan
     int32_t ahead = 2;    // plans given and not done: one runs, one waits
     int32_t strikes = 3;  // times the engine may die of a session's work before it is given up
   };
@@ -70,7 +72,9 @@ class Batching {
   struct EndedRow {
     uint64_t session, row;
   };
-  void done(uint64_t plan, Outcome outcome, const std::vector<EndedRow>& ended);
+  // `displaced`: sessions whose place the plan's work has cost, for want of room.
+  void done(uint64_t plan, Outcome outcome, const std::vector<EndedRow>& ended,
+            const std::vector<uint64_t>& displaced = {});
   void lost();
 
   std::vector<Event> take_events();
@@ -92,7 +96,9 @@ class Batching {
 
   std::optional<Plan> next_heavy();
   std::optional<Plan> next_burst();
-  Plan give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps = 0);
+  Plan give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps = 0,
+            int32_t blocks = 0);
+  void displace(uint64_t session);
   void make_room(uint64_t session);
   void ask_again();
   void settle_stop(uint64_t session, Seat& seat);

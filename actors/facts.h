@@ -20,6 +20,7 @@ struct Facts {
   protocol::Policy default_policy;
   size_t max_sessions = 256;
   size_t max_queued_bytes = 8 << 20;
+  size_t blocks_ahead = 2;  // that a session hands over: those of a plan that runs and of one that waits
 };
 
 using FactsPtr = std::shared_ptr<const Facts>;

@@ -203,6 +203,7 @@ struct EnterProgress {
 };
 struct Ran {
   uint64_t epoch = 0;
+  size_t blocks = 1;
   model::ContextStats stats;
 };
 struct Stepped {
@@ -227,6 +228,7 @@ struct WorkOrder {
   Plan plan;
   std::optional<Enter> enter;          // of an Enter plan
   std::vector<model::TokenId> tokens;  // of a Block plan
+  std::vector<int32_t> lengths;        // of its blocks
   std::vector<StartRow> rows;          // of a Decode plan: rows it meets for the first time
 };
 struct PlanDone {
@@ -235,6 +237,7 @@ struct PlanDone {
   protocol::Outcome outcome;    // of an Enter that failed
   model::ContextStats entered;  // of an Enter that did not
   std::vector<Batching::EndedRow> ended;
+  std::vector<SessionId> displaced;  // those that there was no room for any more
   model::EngineStats stats;
 };
 struct UseWorker {

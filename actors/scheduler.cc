@@ -100,7 +100,7 @@ void SchedulerState::drop(SessionId id) {
 
 void SchedulerState::done(PlanDone& m) {
   stats = m.stats;
-  batching.done(m.plan, m.result, m.ended);
+  batching.done(m.plan, m.result, m.ended, m.displaced);
   if (const auto asked = entering.extract(m.plan)) {
     // The session may have left meanwhile, and asked again.
     Client* client = find(asked.mapped().id, asked.mapped().epoch);
@@ -129,7 +129,7 @@ void SchedulerState::pump() {
 }
 
 void SchedulerState::order(const Plan& plan) {
-  WorkOrder order{plan, {}, {}, {}};
+  WorkOrder order{plan, {}, {}, {}, {}};
   for (const SessionId id : plan.sessions) {
     const auto it = clients.find(id);
     if (it == clients.end()) continue;
@@ -140,8 +140,12 @@ void SchedulerState::order(const Plan& plan) {
         entering[plan.number] = {id, client.request.epoch};
         break;
       case Plan::Kind::Block:
-        order.tokens = std::move(client.blocks.front());
-        client.blocks.pop_front();
+        for (int32_t i = 0; i < plan.blocks && !client.blocks.empty(); ++i) {
+          const std::vector<model::TokenId>& block = client.blocks.front();
+          order.tokens.insert(order.tokens.end(), block.begin(), block.end());
+          order.lengths.push_back(static_cast<int32_t>(block.size()));
+          client.blocks.pop_front();
+        }
         break;
       case Plan::Kind::Decode:
         if (client.row) order.rows.push_back(*std::exchange(client.row, std::nullopt));
@@ -182,6 +186,8 @@ void SchedulerState::tell(const Batching::Event& event) {
 void SchedulerState::report(ServerCall& m) {
   m.info.ram_budget = stats.ram_budget;
   m.info.ram_used = stats.ram_used;
+  m.info.gpu_budget = stats.gpu_budget;
+  m.info.gpu_used = stats.gpu_used;
   m.info.active = stats.contexts;
   const ArchiveActor archive = m.then;
   self->send(archive, std::move(m));

@@ -94,7 +94,9 @@ void SessionState::state(const StateCall& m) {
   info.processed = ran_tokens;
   info.appended_bytes = log.state().offset;
   info.units = stats.units;
-  info.bytes_ram = place == PlaceState::Present ? stats.window_bytes + stats.index_bytes : 0;
+  const bool present = place == PlaceState::Present;
+  info.bytes_gpu = present ? stats.gpu_bytes : 0;
+  info.bytes_ram = present ? stats.window_bytes + stats.index_bytes + stats.host_bytes : 0;
   info.units_selected = stats.units_selected;
   info.reads_ram = stats.reads_ram;
   info.reads_store = stats.reads_store;

@@ -12,12 +12,6 @@ namespace ringtide::actors {
 using protocol::Code;
 using protocol::Outcome;
 
-namespace {
-
-constexpr size_t kHandedAhead = 2;  // blocks with the scheduler: one runs, one waits
-
-}  // namespace
-
 bool SessionState::wants_blocks() const { return ran_blocks < log.blocks().size(); }
 
 // Does what can be done next; called whenever something has changed.
@@ -51,7 +45,7 @@ void SessionState::pump() {
 }
 
 void SessionState::hand_blocks() {
-  while (handed < kHandedAhead && ran_blocks + handed < log.blocks().size()) {
+  while (handed < facts->blocks_ahead && ran_blocks + handed < log.blocks().size()) {
     int64_t from = ran_tokens;
     for (size_t i = 0; i < handed; ++i) from += log.blocks()[ran_blocks + i];
     const auto begin = log.tokens().begin() + from;
@@ -111,9 +105,8 @@ void SessionState::progress(const EnterProgress& m) {
 void SessionState::ran(const Ran& m) {
   if (m.epoch != epoch) return;
   worked = true;
-  ran_tokens += log.blocks()[ran_blocks];
-  ++ran_blocks;
-  --handed;
+  for (size_t i = 0; i < m.blocks; ++i) ran_tokens += log.blocks()[ran_blocks++];
+  handed -= m.blocks;
   stats = m.stats;
   pump();
 }

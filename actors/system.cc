@@ -32,6 +32,7 @@ FactsPtr make_facts(const SystemOptions& options) {
   facts.threads = options.threads;
   facts.default_policy = options.default_policy;
   facts.max_sessions = static_cast<size_t>(options.max_sessions);
+  facts.blocks_ahead = 2 * static_cast<size_t>(options.blocks);
   facts.max_queued_bytes = static_cast<size_t>(options.max_queued_bytes);
   return std::make_shared<const Facts>(std::move(facts));
 }
@@ -63,6 +64,8 @@ System::System(SystemOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.facts = impl.facts;
   parts.store = impl.options.store.get();
   parts.shelf = &impl.shelf;
+  parts.limits.blocks = impl.options.blocks;
+  parts.limits.rows = impl.options.rows;
   parts.make_engine = [&impl, failure] {
     try {
       return impl.options.make_engine(impl.shelf);

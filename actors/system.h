@@ -29,6 +29,8 @@ struct SystemOptions {
   std::string version, store_path;
   protocol::Policy default_policy;     // what an open that names none gets
   int threads = 1;                     // of the engine, to report
+  int blocks = 1;                      // of one session that run in one plan
+  int rows = 16;                       // sessions that decode together
   int max_sessions = 256;              // open at once
   int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
 };

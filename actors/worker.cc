@@ -22,11 +22,19 @@ void WorkerState::run(WorkOrder& order) {
       enter(*order.enter, done);
       break;
     case Plan::Kind::Block:
-      block(first, order.tokens);
+      try {
+        blocks(first, order);
+      } catch (const model::OutOfBudget& why) {
+        displace(order.plan.sessions, why, done);
+      }
       break;
     case Plan::Kind::Decode:
       for (StartRow& row : order.rows) start(row);
-      burst(order.plan, done);
+      try {
+        burst(order.plan, done);
+      } catch (const model::OutOfBudget& why) {
+        displace(order.plan.sessions, why, done);
+      }
       break;
     case Plan::Kind::Leave:
       leave(first);
@@ -79,11 +87,22 @@ void WorkerState::leave(SessionId id) {
   if (engine->has(id)) engine->close(id);
 }
 
-void WorkerState::block(SessionId id, const std::vector<model::TokenId>& tokens) {
+void WorkerState::blocks(SessionId id, const WorkOrder& order) {
   const auto place = places.find(id);
-  if (place == places.end()) return;
-  engine->prefill(id, tokens);
-  self->send(place->second.session, Ran{place->second.epoch, engine->stats(id)});
+  if (place == places.end() || order.lengths.empty()) return;
+  engine->prefill(id, order.tokens, order.lengths);
+  self->send(place->second.session,
+             Ran{place->second.epoch, order.lengths.size(), engine->stats(id)});
+}
+
+void WorkerState::displace(const std::vector<SessionId>& sessions, const model::OutOfBudget& why,
+                           PlanDone& done) {
+  spdlog::warn("{}", why.what());
+  for (const SessionId id : sessions) {
+    if (!places.contains(id) || engine->has(id)) continue;
+    done.displaced.push_back(id);
+    leave(id);
+  }
 }
 
 // -- decoding ----
@@ -124,10 +143,16 @@ void WorkerState::step(std::vector<SessionId>& active, PlanDone& done) {
   }
   if (!inputs.empty()) engine->decode(inputs);
 
+  std::vector<model::SampleRow> asked;
+  for (const SessionId id : active) asked.push_back({id, rows.at(id).params});
+  std::vector<model::TokenId> tokens(asked.size());
+  engine->sample(asked, tokens);
+
+  size_t at = 0;
   std::erase_if(active, [&](SessionId id) {
     Row& row = rows.at(id);
     const Place& place = places.at(id);
-    const model::TokenId token = engine->sample(id, row.params);
+    const model::TokenId token = tokens[at++];
     Stepped stepped{.epoch = place.epoch,
                     .row = row.start.row,
                     .token = token,

@@ -39,7 +39,10 @@ struct WorkerState {
   };
 
   void enter(const Enter& request, PlanDone& done);
-  void block(SessionId id, const std::vector<model::TokenId>& tokens);
+  void blocks(SessionId id, const WorkOrder& order);
+  // Work that finds no room for the contexts it extends costs them their places.
+  void displace(const std::vector<SessionId>& sessions, const model::OutOfBudget& why,
+                PlanDone& done);
   void leave(SessionId id);
   void start(StartRow& start);
   void burst(const Plan& plan, PlanDone& done);

@@ -18,5 +18,6 @@ void add_chat(CLI::App& app, Command& chosen);
 void add_sessions(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
+void add_bench(CLI::App& app, Command& chosen);
 
 }  // namespace ringtide::deploy

@@ -74,6 +74,8 @@ void tell_unused(const ServerOptions& options) {
   tell("--model", !options.model.empty());
   tell("--threads", options.threads != 0);
   tell("--ram-budget", options.ram_budget != 0);
+  tell("--device", options.device != ServerOptions().device);
+  tell("--gpu-memory", options.gpu_memory != 0);
   tell("--kv-type", options.kv_type != ServerOptions().kv_type);
   tell("--activations", options.activations != ServerOptions().activations);
 }

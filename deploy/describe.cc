@@ -52,7 +52,8 @@ Json to_json(const ServerFacts& facts) {
             {"trained_context", facts.trained_context},
             {"weight_bytes", facts.weight_bytes}}},
           {"threads", facts.threads},
-          {"budget", {{"gpu", 0}, {"ram", facts.ram_budget}, {"store", facts.store_free_bytes}}},
+          {"device", facts.gpu.empty() ? "cpu" : facts.gpu},
+          {"budget", {{"gpu", facts.gpu_budget}, {"ram", facts.ram_budget}, {"store", facts.store_free_bytes}}},
           {"store", facts.store}};
 }
 

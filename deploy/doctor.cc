@@ -7,6 +7,7 @@
 
 #include "deploy/commands.h"
 #include "deploy/describe.h"
+#include "deploy/device.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/machine.h"
@@ -50,12 +51,32 @@ Finding look_at_memory(const Machine& m) {
           {{"ram", m.ram}, {"available", m.ram_available}, {"default_budget", m.ram / 2}}};
 }
 
-Finding look_at_gpu(const Machine& m) {
+Finding look_at_gpu(const Machine& m, const std::string& wanted) {
+  Device device;
+  std::string wrong;
+  try {
+    device = find_device(wanted);
+  } catch (const Failure& e) {
+    wrong = e.what();
+  }
+  const bool idle = m.nvidia_device && !device.gpu && wanted == "auto";
+  std::string found = wrong;
+  if (device.gpu) {
+    found = fmt::format("{}; weights and sessions may use {} (--gpu-memory)", show(device.info),
+                        show_bytes(device.info.free_bytes / 10 * 9));
+  } else if (wrong.empty()) {
+    found = fmt::format("{}the processor computes",
+                        device.note.empty() ? "" : device.note + "; ");
+  }
   return {"GPU",
-          m.nvidia_device ? "found, and not used: this build computes on the processor"
-                          : "none found; the processor computes",
-          true,
-          {{"found", m.nvidia_device}, {"used", false}}};
+          found,
+          wrong.empty() && !idle,
+          {{"found", m.nvidia_device},
+           {"used", device.gpu},
+           {"name", device.info.name},
+           {"memory", device.info.total_bytes},
+           {"free", device.info.free_bytes},
+           {"reason", wrong.empty() ? device.note : wrong}}};
 }
 
 Finding look_at_store(const std::string& path) {
@@ -108,7 +129,7 @@ Finding look_at_address(const std::string& address) {
 void doctor(const DoctorOptions& options) {
   const Machine machine = inspect_machine();
   const Finding findings[] = {look_at_processor(machine),   look_at_memory(machine),
-                              look_at_gpu(machine),         look_at_store(options.server.store),
+                              look_at_gpu(machine, options.server.device),         look_at_store(options.server.store),
                               look_at_model(options.model), look_at_address(options.listen)};
   std::vector<std::vector<std::string>> rows;
   int wrong = 0;
@@ -134,6 +155,7 @@ void add_doctor(CLI::App& app, Command& chosen) {
   add_setting(command, "--model", options->model, "Model file or folder to look at (default: the cached one)")
       ->option_text("FILE");
   add_store_option(command, options->server);
+  add_device_options(command, options->server);
   add_setting(command, "--listen", options->listen,
               "Address that should be free (default 127.0.0.1:7717)")
       ->option_text("ADDR");

@@ -5,11 +5,14 @@
 
 #include <utility>
 
+#include "actors/open_request.h"
 #include "actors/system.h"
+#include "deploy/device.h"
 #include "deploy/failure.h"
 #include "deploy/machine.h"
 #include "deploy/model_cache.h"
 #include "deploy/store_access.h"
+#include "kernels/gpu_load.h"
 #include "kernels/threads.h"
 #include "model/cpu_weights.h"
 #include "model/engine.h"
@@ -59,22 +62,46 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
 
   actors::SystemOptions system;
   system.model = load_model(options, facts);
-  // Units of one layout are bytes of another: the fingerprint keeps them apart.
-  storage::StoreOptions store;
-  store.fingerprint = facts.fingerprint + "-" + options.kv_type;
-  store.accept_loss = options.accept_loss;
-  system.store = open_store(options.store, store);
-  facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   const model::EngineOptions engine{.threads = facts.threads,
                                     .ram_budget = facts.ram_budget,
                                     .half_kv = options.kv_type == "f16",
-                                    .activations = activation_type(options.activations)};
-  kernels::ThreadPool packers(facts.threads);
-  auto weights = model::pack_weights(*system.model, engine.activations, packers);
-  system.make_engine = [model = system.model, engine,
-                        weights = std::move(weights)](model::UnitStore& units) {
-    return model::make_cpu_engine(model, engine, units, weights);
-  };
+                                    .activations = activation_type(options.activations),
+                                    .gpu_memory = options.gpu_memory};
+  Device device = find_device(options.device);
+  require_serves(device, options.device, *system.model,
+                 actors::policy_of(default_policy, protocol::Policy{}), engine);
+  facts.gpu = device.gpu ? device.info.name : "";
+  facts.gpu_note = device.note;
+  if (!device.info.name.empty() && !device.gpu) {
+    spdlog::warn("{} is not used: {}", device.info.name, device.note);
+  }
+  // Units of one layout are bytes of another: the fingerprint keeps them apart.
+  storage::StoreOptions store;
+  store.fingerprint = facts.fingerprint + "-" + (device.gpu ? "bf16" : options.kv_type);
+  store.accept_loss = options.accept_loss;
+  system.store = open_store(options.store, store);
+  facts.store_free_bytes = inspect_disk(options.store).free_bytes;
+  if (device.gpu) {
+    system.make_engine = [model = system.model, engine, index = device.index,
+                          &facts](model::UnitStore& units) {
+      const kernels::GpuChoice choice = kernels::open_gpu(index);
+      if (!choice.gpu) throw model::ModelError("the GPU is gone: " + choice.reason);
+      auto made = model::make_gpu_engine(choice.gpu, model, engine, units);
+      model->forget_pages();
+      facts.gpu_budget = made->stats().gpu_budget;
+      return made;
+    };
+    constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said
+    system.blocks = engine.pass_tokens / kBlock;
+    system.rows = 64;
+  } else {
+    kernels::ThreadPool packers(facts.threads);
+    auto weights = model::pack_weights(*system.model, engine.activations, packers);
+    system.make_engine = [model = system.model, engine,
+                          weights = std::move(weights)](model::UnitStore& units) {
+      return model::make_cpu_engine(model, engine, units, weights);
+    };
+  }
   system.version = RINGTIDE_VERSION;
   system.store_path = options.store;
   system.default_policy = default_policy;

@@ -16,6 +16,9 @@ struct ServerFacts {
   int layers = 0;
   int threads = 0;
   int64_t ram_budget = 0;  // bytes of keys and values in memory
+  std::string gpu;         // its name; empty: the processor computes
+  std::string gpu_note;    // why no GPU is used, where one was looked for
+  int64_t gpu_budget = 0;  // bytes of it for keys and values
   int64_t store_free_bytes = 0;
   std::string store, address;
 };

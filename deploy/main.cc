@@ -95,6 +95,7 @@ int main(int argc, char** argv) {
   add_sessions(app, chosen);
   add_tokenize(app, chosen);
   add_doctor(app, chosen);
+  add_bench(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

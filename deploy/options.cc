@@ -45,6 +45,15 @@ std::string check_unsigned(const std::string& text) {
   return "'" + text + "' is no whole number from 0 to 18446744073709551615";
 }
 
+std::string check_device(const std::string& text) {
+  if (text == "auto" || text == "cpu" || text == "cuda") return "";
+  if (text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 8 &&
+      std::all_of(text.begin() + 5, text.end(), [](unsigned char c) { return std::isdigit(c); })) {
+    return "";
+  }
+  return "'" + text + "' is no device: write auto, cpu, cuda or cuda:N";
+}
+
 }  // namespace
 
 std::string environment_name(const std::string& flag) {
@@ -89,8 +98,9 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
       "Most memory for keys and values of all sessions; what does not fit is kept in the store "
       "(default: half of the machine's memory)")
       ->group("Engine");
+  add_device_options(app, options);
   add_setting(app, "--kv-type", options.kv_type,
-              "How keys and values are kept: f16 (default) or f32, twice the bytes")
+              "How the processor keeps keys and values: f16 (default) or f32, twice the bytes")
       ->check(CLI::IsMember({"f16", "f32"}))
       ->option_text("TYPE")
       ->group("Engine");
@@ -99,6 +109,18 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
               "(faster, less exact)")
       ->check(CLI::IsMember({"f32", "int16", "int8"}))
       ->option_text("TYPE")
+      ->group("Engine");
+}
+
+void add_device_options(CLI::App* app, ServerOptions& options) {
+  add_setting(app, "--device", options.device,
+              "What computes: 'auto' (default): a GPU where there is one that serves the model; "
+              "'cpu'; 'cuda' or 'cuda:N': that GPU or an error")
+      ->check(CLI::Validator(check_device, ""))
+      ->option_text("NAME")
+      ->group("Engine");
+  add_bytes(app, "--gpu-memory", options.gpu_memory,
+            "Most memory of the GPU for weights and sessions (default: 90 % of what is free)")
       ->group("Engine");
 }
 

@@ -21,6 +21,8 @@ struct ServerOptions {
   int64_t ram_budget = 0;  // 0: half of the machine's memory
   std::string kv_type = "f16";
   std::string activations = "int16";
+  std::string device = "auto";  // "cpu", "cuda", "cuda:N"
+  int64_t gpu_memory = 0;       // 0: 90 % of what is free
   bool accept_loss = false;  // open a store whose log is damaged as far as it can be read
   protocol::ServerLimits limits;
   int max_sessions = 256;
@@ -61,6 +63,7 @@ CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
                        const std::string& help);
 
 void add_engine_options(CLI::App* app, ServerOptions& options);  // model, threads, ram budget, KV
+void add_device_options(CLI::App* app, ServerOptions& options);  // device, its memory
 void add_store_option(CLI::App* app, ServerOptions& options);
 void add_connect_option(CLI::App* app, std::string& connect);
 void add_policy_options(CLI::App* app, protocol::Policy& policy);

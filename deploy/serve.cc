@@ -45,8 +45,10 @@ std::string show(const ServerFacts& f) {
   return show_table(
       {{"model", kind},
        {"weights", show_bytes(f.weight_bytes)},
-       {"threads", fmt::format("{}", f.threads)},
-       {"budget", fmt::format("GPU 0 B (none used), RAM {}, store {} free",
+       {"device", f.gpu.empty() ? fmt::format("processor, {} threads{}", f.threads,
+                                              f.gpu_note.empty() ? "" : " (" + f.gpu_note + ")")
+                                : f.gpu},
+       {"budget", fmt::format("GPU {}, RAM {}, store {} free", show_bytes(f.gpu_budget),
                               show_bytes(f.ram_budget), show_bytes(f.store_free_bytes))},
        {"store", f.store},
        {"listening", f.address}});

@@ -10,6 +10,13 @@ inline float bfloat_to_float(uint16_t b) {
   return std::bit_cast<float>(static_cast<uint32_t>(b) << 16);
 }
 
+// Rounds to nearest even; a NaN stays one.
+inline uint16_t float_to_bfloat(float f) {
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 // Exact for every input; a NaN stays one.
 inline float half_to_float(uint16_t h) {
   const uint32_t magnitude = h & 0x7fffu;

@@ -171,15 +171,6 @@ bool Context::reads_units(int layer) const {
   return !config_.slides(layer) || config_.sliding_window > policy_->config().window;
 }
 
-void Context::resume(History history, std::vector<std::shared_ptr<Page>> pages,
-                     std::shared_ptr<Page> first, UnitIndex index) {
-  history_ = std::move(history);
-  base_ = sealed();
-  pages_.assign(pages.begin(), pages.end());
-  first_ = std::move(first);
-  index_ = std::move(index);
-}
-
 int64_t Context::held_bytes() const { return index_.bytes() + history_.bytes(); }
 
 ContextStats Context::stats() const {

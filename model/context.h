@@ -18,13 +18,14 @@
 #include "model/model.h"
 #include "model/page.h"
 #include "model/policy.h"
+#include "model/resumable.h"
 #include "model/unit_cache.h"
 #include "model/unit_index.h"
 #include "model/unit_store.h"
 
 namespace ringtide::model {
 
-class Context {
+class Context final : public Resumable {
  public:
   Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
           const ModelConfig& config, const std::string& fingerprint);
@@ -43,7 +44,7 @@ class Context {
   const ModelConfig& config() const { return config_; }
   const History& history() const { return history_; }
   const UnitIndex& index() const { return index_; }
-  int64_t processed() const { return history_.tokens(); }
+  int64_t processed() const override { return history_.tokens(); }
   int64_t sealed() const { return static_cast<int64_t>(history_.keys().size()); }
   int64_t block_tokens() const { return static_cast<int64_t>(block_.size()); }
   // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null
@@ -66,12 +67,11 @@ class Context {
     return sliding && layout_.sliding_rope ? config_.sliding_inv_freq : config_.rope_inv_freq;
   }
 
-  // -- state that restoring sets ----
-  // Takes over the past up to a block's end: history, and the pages from the first unsealed one on
-  // (and page 0), complete; the index holds every sealed unit.
-  void resume(History history, std::vector<std::shared_ptr<Page>> pages,
-              std::shared_ptr<Page> first, UnitIndex index);
-  std::shared_ptr<Page> new_page(int64_t number) const;
+  // -- restoring ----
+  std::vector<int64_t> absent(const History& history, int64_t tokens,
+                              UnitStore& store) const override;
+  std::vector<int64_t> take_up(const History& history, const TakeUp& at,
+                               UnitStore& store) override;
 
   ContextId id() const { return id_; }
   std::vector<float> hidden;    // last row after the last layer, before the final norm
@@ -83,6 +83,7 @@ class Context {
   int64_t held_bytes() const;
 
  private:
+  std::shared_ptr<Page> new_page(int64_t number) const;
   void seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads);
   void seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store, UnitCache& cache);
   void represent(Page& page, int64_t unit, kernels::ThreadPool& threads);

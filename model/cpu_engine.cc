@@ -83,7 +83,7 @@ class CpuEngine final : public Engine {
     }
     const Replay replay{back.done(), back.total(), back.finished()};
     if (replay.finished) {
-      contexts_[id] = back.take();
+      contexts_[id].reset(static_cast<Context*>(back.take().release()));
       contexts_[id]->counters.units_recomputed += back.rebuilt();
       returns_.erase(found);
     }
@@ -180,13 +180,13 @@ class CpuEngine final : public Engine {
   // another context may be waiting for one of these.
   Passes passes(ContextId id, const PolicyConfig& config) {
     return {[this, id, config] { return make_context(id, config); },
-            [this](Context& context, std::span<const TokenId> block) {
+            [this](Resumable& context, std::span<const TokenId> block) {
               Activations act;
               ContextAttention attention = make_attention();
-              const Segment segment{&context, block};
+              const Segment segment{static_cast<Context*>(&context), block};
               run({&segment, 1}, attention, act);
             },
-            store_, fingerprint_};
+            store_};
   }
 
   Context& get(ContextId id) {

@@ -16,6 +16,11 @@
 #include "model/types.h"
 #include "model/unit_store.h"
 
+namespace ringtide::kernels {
+class Gpu;       // kernels/gpu.h
+struct GpuInfo;  // kernels/gpu.h
+}
+
 namespace ringtide::model {
 
 class Model;        // model/model.h
@@ -34,6 +39,14 @@ struct EngineOptions {
   int64_t ram_budget = 0;
   bool half_kv = true;  // keys and values as float16, else float32
   ActivationType activations = ActivationType::Int16;
+  // Of the GPU's engine, whose ram_budget is for copies of units in host memory.
+  int64_t gpu_memory = 0;      // bytes of the device, weights included; 0: 90 % of what is free
+  int32_t pass_tokens = 2048;  // most tokens of one pass; blocks are not longer
+};
+
+struct SampleRow {
+  ContextId context;
+  SamplingParams params;
 };
 
 struct DecodeRow {
@@ -47,6 +60,8 @@ struct ContextStats {
   int64_t units = 0;   // sealed
   int64_t window_bytes = 0;
   int64_t index_bytes = 0;       // what grows: summaries of index groups, tokens, keys
+  int64_t host_bytes = 0;        // units on the host, beside what is on a GPU
+  int64_t gpu_bytes = 0;         // window, index, retrieved units
   int64_t units_selected = 0;    // (layer, lookup, unit) triples that lookups returned
   int64_t reads_ram = 0;         // of them: found in memory
   int64_t reads_store = 0;       // of them: read back from the store
@@ -57,6 +72,8 @@ struct ContextStats {
 struct EngineStats {
   int64_t ram_budget = 0;
   int64_t ram_used = 0;  // bytes of KV in memory now, of all contexts
+  int64_t gpu_budget = 0;  // bytes for KV on the GPU; 0: the engine has none
+  int64_t gpu_used = 0;
   int64_t unit_cache_bytes = 0;
   int64_t contexts = 0;
 };
@@ -95,12 +112,28 @@ class Engine {
   // A pass that throws closes the contexts it was to extend: restore them from their tokens.
   // Runs one execution block: it must not cross a multiple of the policy's block length.
   virtual void prefill(ContextId id, std::span<const TokenId> tokens) = 0;
+  // Runs whole blocks of these lengths, which sum to tokens.size(), in as few passes as may be.
+  virtual void prefill(ContextId id, std::span<const TokenId> tokens,
+                       std::span<const int32_t> lengths) {
+    for (const int32_t length : lengths) {
+      prefill(id, tokens.first(length));
+      tokens = tokens.subspan(length);
+    }
+  }
   // Runs one token of each of several contexts, each its own block of length 1.
   virtual void decode(std::span<const DecodeRow> rows) = 0;
   // The next token after what has been processed; does not process it. REQUIRES: tokens > 0.
   virtual TokenId sample(ContextId id, const SamplingParams& params) = 0;
+  // The same for several contexts at once.
+  virtual void sample(std::span<const SampleRow> rows, std::span<TokenId> tokens) {
+    for (size_t i = 0; i < rows.size(); ++i) tokens[i] = sample(rows[i].context, rows[i].params);
+  }
   // Logits after the last processed token, (vocabulary). Valid until the next call.
   virtual std::span<const float> logits(ContextId id) = 0;
+
+  // For measurements: a context as after so many tokens, with random keys, values and
+  // representatives; its units in host memory share a few buffers. False: not by this engine.
+  virtual bool imagine(ContextId, const PolicyConfig&, int64_t /*tokens*/) { return false; }
 
   virtual ContextStats stats(ContextId id) const = 0;
   virtual EngineStats stats() const = 0;
@@ -113,5 +146,15 @@ class Engine {
 std::unique_ptr<Engine> make_cpu_engine(std::shared_ptr<const Model> model,
                                         const EngineOptions& options, UnitStore& units,
                                         std::shared_ptr<const CpuWeights> weights = nullptr);
+
+// The engine of an NVIDIA GPU. Throws ModelError where the model cannot run there (gpu_refusal()) or
+// does not fit. A model without tensors gets random ones of its shape, for benchmarks.
+std::unique_ptr<Engine> make_gpu_engine(std::shared_ptr<kernels::Gpu> gpu,
+                                        std::shared_ptr<const Model> model,
+                                        const EngineOptions& options, UnitStore& units);
+// Why a model on this GPU, or a session's policy, cannot be served by it; empty: it can.
+std::string gpu_refusal(const Model& model, const EngineOptions& options,
+                        const kernels::GpuInfo& gpu);
+std::string gpu_refusal(const PolicyConfig& policy, const EngineOptions& options);
 
 }  // namespace ringtide::model

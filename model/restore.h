@@ -10,36 +10,24 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "model/context.h"
 #include "model/history.h"
+#include "model/resumable.h"
 #include "model/unit_store.h"
 
 namespace ringtide::model {
 
 // What restoring needs of the engine.
 struct Passes {
-  std::function<std::unique_ptr<Context>()> make_context;       // empty, of the history's policy
-  std::function<void(Context&, std::span<const TokenId>)> run;  // one block
+  std::function<std::unique_ptr<Resumable>()> make_context;       // empty, of the history's policy
+  std::function<void(Resumable&, std::span<const TokenId>)> run;  // one block
   UnitStore& store;
-  const std::string& fingerprint;
 };
 
 // The last block end at or before `limit` tokens, and before the history's end, at which the
-// context can be taken up with what the store has; 0: only from the start. `blocks`: how many end
-// there.
-struct TakeUp {
-  int64_t tokens = 0;
-  size_t blocks = 0;
-};
+// context can be taken up with what the store has; 0: only from the start.
 TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store);
-
-// Fills a fresh context with the state at `at`. Units that the store has lost are returned, and the
-// context is not usable then.
-std::vector<int64_t> take_up(Context& context, const History& history, const TakeUp& at,
-                             const std::string& fingerprint, UnitStore& store);
 
 // Lost units, sealed and put once more: runs what is needed for them, lowest first.
 class Rebuild {
@@ -56,7 +44,7 @@ class Rebuild {
   void add(const std::vector<int64_t>& units);
   void begin(const History& history, const Passes& passes);
   std::vector<int64_t> units_;  // still to be rebuilt, ascending
-  std::unique_ptr<Context> context_;
+  std::unique_ptr<Resumable> context_;
   int failures_ = 0;
   int64_t rebuilt_ = 0;
 };
@@ -72,14 +60,14 @@ class Return {
   int64_t done() const { return done_; }        // tokens run
   int64_t total() const { return total_; }      // tokens that have to be
   int64_t rebuilt() const { return rebuilt_; }  // units that were lost and are there again
-  std::unique_ptr<Context> take() { return std::move(context_); }
+  std::unique_ptr<Resumable> take() { return std::move(context_); }
   const History& history() const { return history_; }
 
  private:
   void begin(const Passes& passes);
   History history_;
   std::unique_ptr<Rebuild> rebuild_;
-  std::unique_ptr<Context> context_;
+  std::unique_ptr<Resumable> context_;
   int failures_ = 0;
   int64_t done_ = 0, total_ = 0, rebuilt_ = 0;
 };

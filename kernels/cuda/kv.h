@@ -10,11 +10,21 @@
 // far part at one constant distance. Kernels that read a list never rotate.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
-
 #include <cstdint>
 #include <limits>
+
+// Whoever launches or computes has CUDA's headers; who only hands pointers on (kernels/gpu.h) needs
+// the names alone.
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#define RINGTIDE_HOST_DEVICE __host__ __device__
+#else
+struct __nv_bfloat16;
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
+#define RINGTIDE_HOST_DEVICE
+#endif
 
 namespace ringtide::kernels::cuda {
 
@@ -25,7 +35,7 @@ struct Heads {
   int heads = 0;
   int kv_heads = 0;  // divides heads
   int head_dim = 0;  // 64, 128 or 256
-  __host__ __device__ int group() const { return heads / kv_heads; }
+  RINGTIDE_HOST_DEVICE int group() const { return heads / kv_heads; }
 };
 
 // The arena of one device.

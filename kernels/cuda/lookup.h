@@ -5,6 +5,8 @@
 // kIndexGroup, heads, head_dim) bf16. Group pointers are in device memory.
 #pragma once
 
+#include <cstddef>
+
 #include "kernels/cuda/attention.h"
 
 namespace ringtide::kernels::cuda {

@@ -1,5 +1,6 @@
 #include "kernels/cuda/ring_prefill.h"
 
+#include <cuda_bf16.h>
 #include <algorithm>
 #include <array>
 #include <stdexcept>

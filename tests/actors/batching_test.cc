@@ -77,6 +77,38 @@ TEST_F(BatchingTest, ALongReturnTakesTurnsWithAnAnswerAndCanBeLeft) {
   EXPECT_EQ(take().kind, Kind::Leave);
 }
 
+TEST_F(BatchingTest, SeveralBlocksOfASessionShareAPlanAndTurnsStayFair) {
+  b = Batching(Batching::Limits{.blocks = 4});
+  enter(1);
+  enter(2);
+  for (int i = 0; i < 6; ++i) b.block(1);
+  b.block(2);
+  std::vector<std::pair<uint64_t, int32_t>> ran;
+  for (int i = 0; i < 3; ++i) {
+    const Plan plan = run();
+    ran.emplace_back(plan.sessions[0], plan.blocks);
+  }
+  EXPECT_EQ(ran, (std::vector<std::pair<uint64_t, int32_t>>{{1, 4}, {2, 1}, {1, 2}}));
+  EXPECT_FALSE(b.next());
+}
+
+TEST_F(BatchingTest, WorkThatFindsNoRoomCostsThePlaceAndNothingElse) {
+  enter(1);
+  enter(2);
+  b.start_row(1, 7);
+  b.start_row(2, 8);
+  for (int i = 0; i < 2; ++i) b.block(1);
+  const Plan plan = take();
+  b.stop_row(1, 7);
+  events();
+  b.done(plan.number, Outcome::Ok, {}, {1});
+  EXPECT_EQ(events(), (Events{{Event::RowStopped, 1}, {Event::Evicted, 1}}));
+  EXPECT_FALSE(b.present(1));
+  EXPECT_TRUE(b.present(2));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(run().sessions, std::vector<uint64_t>{2});
+  enter(1);
+}
+
 TEST_F(BatchingTest, NothingToDoIsNoPlan) {
   EXPECT_FALSE(b.next());
   enter(1);

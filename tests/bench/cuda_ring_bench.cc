@@ -5,6 +5,7 @@
 // ring's. A run is several layers one after the other; times are medians.
 //
 // Usage: cuda_ring_bench [short]: without the longest prompts.
+#include <cuda_bf16.h>
 #include <algorithm>
 #include <barrier>
 #include <cmath>

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <ostream>
 #include <random>
 
 #include "model/blocks.h"
@@ -22,6 +25,35 @@ using model::HeadVote;
 using model::PolicyConfig;
 using model::PolicyKind;
 using model::TokenId;
+
+constexpr double kFloat = 2e-4;  // float32 against float64, relative to the largest logit
+
+// An engine that the tests run over, and what it promises.
+struct EngineKind {
+  const char* name;
+  std::function<std::unique_ptr<Engine>(std::shared_ptr<const model::Model>, const EngineOptions&,
+                                        model::UnitStore&)>
+      make;
+  SmallShape shape;            // of the model
+  double tolerance;            // to the float64 reference, relative to the largest logit
+  double tie;                  // relevances closer than this may be told apart differently
+  int64_t least_budget = 256 << 10;  // of memory in which infllm hardly goes on
+  int32_t least_unit = 1;
+  bool true_positions = true;  // of infllm
+  bool keeps_exact = false;    // under `exact` everything stays on the device
+};
+inline std::ostream& operator<<(std::ostream& out, const EngineKind& kind) {
+  return out << kind.name;
+}
+inline EngineKind cpu_kind() {
+  return {"Cpu",
+          [](auto model, const auto& options, auto& units) {
+            return model::make_cpu_engine(std::move(model), options, units);
+          },
+          {},
+          kFloat,
+          1e-5};
+}
 
 inline PolicyConfig small_policy(PolicyKind kind) {
   PolicyConfig p;
@@ -77,11 +109,16 @@ struct Runner {
     tokens.push_back(t);
     return t;
   }
+  // All blocks that are planned, at once.
   void run() {
+    const int64_t begin = plan.processed();
+    std::vector<int32_t> lengths;
     while (const int32_t n = plan.next()) {
-      engine.prefill(id, std::span(tokens).subspan(plan.processed(), n));
+      lengths.push_back(n);
       plan.taken(n);
     }
+    if (lengths.empty()) return;
+    engine.prefill(id, std::span(tokens).subspan(begin, plan.processed() - begin), lengths);
   }
   std::vector<float> logits() {
     const auto l = engine.logits(id);
@@ -90,8 +127,10 @@ struct Runner {
 };
 
 struct EngineTest : ::testing::Test {
-  explicit EngineTest(const SmallShape& shape = {}) : m(small_model(7, shape)) {}
+  explicit EngineTest(const SmallShape& shape = {}, EngineKind kind = cpu_kind())
+      : kind(std::move(kind)), m(small_model(7, shape)) {}
 
+  const EngineKind kind;
   SmallModel m;
   MemoryUnits units;
   EngineOptions options = [] {
@@ -101,7 +140,8 @@ struct EngineTest : ::testing::Test {
     o.half_kv = false;
     return o;
   }();
-  std::unique_ptr<Engine> engine = model::make_cpu_engine(m.model, options, units);
+  std::unique_ptr<Engine> make(model::UnitStore& store) { return kind.make(m.model, options, store); }
+  std::unique_ptr<Engine> engine = make(units);
 
   Runner open(model::ContextId id, const PolicyConfig& p) {
     engine->open(id, p);
@@ -126,13 +166,11 @@ struct EngineTest : ::testing::Test {
     }
     if (sound) *sound = !reference.seen_twice();
     engine->close(99);
-    // Two units of nearly equal relevance may be told apart differently in float32.
-    if (worst / size > 1e-3 && reference.closest_choice() < 1e-5) return 0;
+    // Two units of nearly equal relevance may be told apart differently.
+    if (worst / size > kind.tolerance && reference.closest_choice() < kind.tie) return 0;
     return worst / size;
   }
 };
-
-constexpr double kFloat = 2e-4;  // float32 against float64, relative to the largest logit
 
 struct RestoreTest : EngineTest {
   using EngineTest::EngineTest;

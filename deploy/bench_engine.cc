@@ -1,0 +1,154 @@
+#include "deploy/bench_engine.h"
+
+#include <chrono>
+#include <random>
+
+#include "deploy/bench_device.h"
+
+namespace ringtide::deploy {
+
+using model::PolicyConfig;
+using model::PolicyKind;
+using model::TokenId;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string thousands(int64_t tokens) {
+  if (tokens % (1 << 20) == 0) return std::to_string(tokens >> 20) + "M";
+  return tokens % 1024 == 0 ? std::to_string(tokens >> 10) + "K" : std::to_string(tokens);
+}
+
+PolicyConfig exact(int32_t window) {
+  PolicyConfig policy;
+  policy.kind = PolicyKind::Exact;
+  policy.window = window;
+  return policy;
+}
+
+double layer_weights(const model::ModelConfig& c) {
+  const double q = double{1} * c.heads * c.head_dim, kv = double{1} * c.kv_heads * c.head_dim;
+  return c.hidden * (2 * q + 2 * kv + 3.0 * c.ffn);
+}
+
+}  // namespace
+
+EngineBench::EngineBench(model::Engine& engine, const model::Model& model, bool roofline,
+                         Figures& figures)
+    : engine_(engine), model_(model), roofline_(roofline), figures_(figures) {}
+
+double EngineBench::prefill_seconds(const PolicyConfig& policy, int64_t tokens) {
+  std::mt19937 random(1);
+  std::vector<TokenId> prompt(tokens);
+  for (TokenId& t : prompt) t = static_cast<TokenId>(random() % model_.config.vocabulary);
+  const std::vector<int32_t> lengths(tokens / policy.block, policy.block);
+  engine_.open(1, policy);
+  const double begin = now();
+  engine_.prefill(1, prompt, lengths);
+  engine_.sample(1, {});
+  const double seconds = now() - begin;
+  engine_.close(1);
+  return seconds;
+}
+
+void EngineBench::prefill(int64_t tokens) {
+  std::vector<double> rates;
+  prefill_seconds(exact(512), std::min<int64_t>(tokens, 4096));
+  for (int i = 0; i < (tokens > 65536 ? 1 : 3); ++i)
+    rates.push_back(static_cast<double>(tokens) / prefill_seconds(exact(512), tokens));
+  Figure figure = summarise("prefill, " + thousands(tokens) + " tokens", "tokens/s", rates);
+  if (roofline_) {
+    const model::ModelConfig& c = model_.config;
+    const double n = static_cast<double>(tokens), row = double{1} * c.heads * c.head_dim;
+    const double products = 2 * n * layer_weights(c) / (1e12 * figures_[kProduct]);
+    const double attention = 2 * n * n * row / (1e12 * figures_[attention_name(tokens)]);
+    figure.ceiling = n / (c.layers * (products + attention));
+    figure.against = "products and attention at their measured rates";
+  }
+  figures_.add(figure);
+}
+
+void EngineBench::spill(int64_t tokens) {
+  const PolicyConfig stays = exact(static_cast<int32_t>(tokens)), leaves = exact(512);
+  std::vector<double> costs;
+  for (int i = 0; i < 3; ++i) {
+    const double without = prefill_seconds(stays, tokens);
+    costs.push_back(100 * (prefill_seconds(leaves, tokens) / without - 1));
+  }
+  figures_.add(summarise("cost of spilling while prefilling " + thousands(tokens), "%", costs));
+}
+
+std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& policy,
+                                                int64_t tokens, int runs, int64_t* gpu_bytes) {
+  constexpr int kSteps = 32;
+  const int64_t before = engine_.stats().gpu_used;
+  std::vector<model::DecodeRow> rows;
+  std::vector<model::SampleRow> asked;
+  for (int i = 0; i < batch; ++i) {
+    const auto id = static_cast<model::ContextId>(i + 1);
+    if (!engine_.imagine(id, policy, tokens)) {
+      engine_.open(id, policy);
+      const std::vector<TokenId> prompt(tokens);
+      engine_.prefill(id, prompt, std::vector<int32_t>(tokens / policy.block, policy.block));
+    }
+    rows.push_back({id, 0});
+    asked.push_back({id, {}});
+  }
+  if (gpu_bytes) *gpu_bytes = engine_.stats().gpu_used - before;
+  std::vector<TokenId> sampled(batch);
+  std::vector<double> seconds;
+  for (int run = 0; run <= runs; ++run) {
+    const double begin = now();
+    for (int step = 0; step < kSteps; ++step) {
+      engine_.decode(rows);
+      engine_.sample(asked, sampled);
+      for (int i = 0; i < batch; ++i) rows[i].token = sampled[i];
+    }
+    if (run > 0) seconds.push_back((now() - begin) / kSteps);
+  }
+  for (const auto& row : rows) engine_.close(row.context);
+  return seconds;
+}
+
+void EngineBench::decode(int batch, int64_t tokens) {
+  std::vector<double> rates = decode_seconds(batch, exact(512), tokens, 5);
+  for (double& r : rates) r = batch / r;
+  Figure figure = summarise(
+      "decode, batch " + std::to_string(batch) + ", " + thousands(tokens) + " tokens each",
+      "tokens/s", rates);
+  if (roofline_) {
+    const model::ModelConfig& c = model_.config;
+    const double weights =
+        2 * (c.layers * layer_weights(c) + double{1} * c.vocabulary * c.hidden);
+    const double kv = 4.0 * static_cast<double>(tokens) * c.layers * c.kv_heads * c.head_dim;
+    figure.ceiling = batch * 1e12 * figures_[kCopy] / (weights + batch * kv);
+    figure.against = "weights, keys and values at the copy's rate";
+  }
+  figures_.add(figure);
+}
+
+void EngineBench::retrieve(const std::vector<int64_t>& lengths) {
+  const PolicyConfig policy;
+  double first = 0;
+  for (const int64_t tokens : lengths) {
+    int64_t bytes = 0;
+    std::vector<double> ms = decode_seconds(1, policy, tokens, 5, &bytes);
+    for (double& s : ms) s *= 1e3;
+    Figure figure = summarise("infllm decode, " + thousands(tokens) + " tokens", "ms a token", ms);
+    figure.less_is_better = true;
+    if (first > 0) {
+      figure.ceiling = first;
+      figure.against = "at " + thousands(lengths[0]);
+    } else {
+      first = figure.median;
+    }
+    figures_.add(figure);
+    figures_.add(summarise("infllm GPU memory, " + thousands(tokens) + " tokens", "MiB",
+                           {static_cast<double>(bytes) / (1 << 20)}));
+  }
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,37 @@
+// What an engine makes of a model: prefill, decoding, retrieval, spilling.
+#pragma once
+
+#include "deploy/bench_figures.h"
+#include "model/engine.h"
+#include "model/model.h"
+
+namespace ringtide::deploy {
+
+class EngineBench {
+ public:
+  // `roofline`: the ceilings of bench_device.h are measured, and bound what is.
+  EngineBench(model::Engine& engine, const model::Model& model, bool roofline, Figures& figures);
+
+  // Of a prompt under `exact`, its keys and values leaving for the store meanwhile.
+  void prefill(int64_t tokens);
+  // What that leaving costs: the same prompt where nothing leaves.
+  void spill(int64_t tokens);
+  // Of sessions of so many tokens each under `exact`.
+  void decode(int batch, int64_t tokens);
+  // Of one session under `infllm` with all its units in host memory, at each of these lengths, and
+  // the GPU memory it takes.
+  void retrieve(const std::vector<int64_t>& lengths);
+
+ private:
+  double prefill_seconds(const model::PolicyConfig& policy, int64_t tokens);
+  // Seconds a step, of each of `runs` runs.
+  std::vector<double> decode_seconds(int batch, const model::PolicyConfig& policy, int64_t tokens,
+                                     int runs, int64_t* gpu_bytes = nullptr);
+
+  model::Engine& engine_;
+  const model::Model& model_;
+  const bool roofline_;
+  Figures& figures_;
+};
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,299 @@
+#include "model/gpu_context.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace ringtide::model {
+
+using kernels::cuda::Band;
+using kernels::cuda::KvRef;
+using kernels::cuda::LearnRun;
+
+namespace {
+
+// Slots of a layer: two lookups' worth, so that what the last one brought is still there.
+int32_t slots_wanted(const MemoryPolicy& policy) {
+  return policy.represents() ? 2 * policy.config().select : 0;
+}
+
+int64_t slot_state_bytes(int64_t slots) { return slots * 16; }
+
+}  // namespace
+
+GpuContext::GpuContext(ContextId id, std::shared_ptr<const MemoryPolicy> policy,
+                       const GpuLayout& layout, GpuHome& home, GpuPages& pages, int32_t hidden,
+                       const std::string& fingerprint)
+    : id_(id),
+      policy_(std::move(policy)),
+      layout_(layout),
+      home_(home),
+      pool_(pages),
+      angles_(home.angles),
+      history_(policy_->config(), fingerprint),
+      index_(home.gpu, home.arena, layout),
+      slot_count_(slots_wanted(*policy_)),
+      hidden_(home.arena.take(hidden * static_cast<int64_t>(sizeof(float)))) {
+  const PolicyConfig& config = policy_->config();
+  if (retrieves()) {
+    const int64_t slots = int64_t{layout.layers} * slot_count_;
+    slots_ = home.arena.take(slots * layout.chunk_bytes());
+    slot_state_ = home.arena.take(slot_state_bytes(slots));
+    home.gpu.fill(slot_state_.data(), 0, slot_state_.bytes());
+    home.gpu.fill(slots_unit(0), 0xff, slots * 4);
+  }
+  constexpr int64_t kNoLimit = int64_t{1} << 40;
+  home.angles.set(angles_.limit(), std::min(query_limit(), kNoLimit), 1);
+  home.angles.set(angles_.lookup(), config.window - 1, 1);
+  pool_.reserve(window_pages(config));
+  home.living.push_back(this);
+}
+
+GpuContext::~GpuContext() {
+  home_.spill.leave(this);
+  home_.gone(*this);
+  std::erase(home_.living, this);
+  for (Live& live : pages_) pool_.give(live.page);
+  if (first_) pool_.give(first_);
+  pool_.unreserve(window_pages(policy_->config()));
+}
+
+int64_t GpuContext::window_pages(const PolicyConfig& config) {
+  return config.window / config.unit + config.block / config.unit + 2;
+}
+
+int64_t GpuContext::reserved_bytes(const MemoryPolicy& policy, const GpuLayout& layout) {
+  const int64_t slots = int64_t{layout.layers} * slots_wanted(policy);
+  return (window_pages(policy.config()) + 1) / 2 * GpuPages::pair_bytes(layout) +
+         slots * layout.chunk_bytes() + slot_state_bytes(slots);
+}
+
+// -- a pass ----
+
+void GpuContext::begin(int64_t tokens) {
+  const int64_t end = processed() + tokens, unit = layout_.unit;
+  while ((base_ + static_cast<int64_t>(pages_.size())) * unit < end)
+    pages_.push_back({take_page(), nullptr});
+  const int64_t sealed_then = sealed_at(end);
+  if (keeps_units())
+    while (static_cast<int64_t>(kept_.size()) < sealed_then)
+      kept_.push_back(home_.arena.take(layout_.payload_bytes()));
+  if (looks_up() && sealed_then > sealed()) {
+    index_.grow(sealed_then);
+    // Until they are in host memory, they can be read where they are.
+    for (int64_t u = sealed(); u < sealed_then; ++u) index_.set_payload(u, live(u).page->payload);
+  }
+  index_.send();
+}
+
+// Pages of units on their way to the host are free once they are there.
+GpuPage* GpuContext::take_page() {
+  home_.spill.settle(false);
+  for (;;) {
+    if (GpuPage* page = pool_.take()) return page;
+    if (!home_.spill.settle_one()) throw std::logic_error("more pages are in use than reserved");
+  }
+}
+
+GpuPage* GpuContext::page(int64_t unit) const {
+  const int64_t at = unit - base_;
+  if (at >= 0 && at < static_cast<int64_t>(pages_.size())) return pages_[at].page;
+  return unit == 0 ? first_ : nullptr;
+}
+
+GpuContext::Place GpuContext::place(int64_t position) const {
+  const GpuPage& at = *page(position / layout_.unit);
+  const auto token = static_cast<int32_t>(position % layout_.unit);
+  return {at.raw_row + token, at.rotated_row + token, at.v_row + token};
+}
+
+KvRef GpuContext::ref(int64_t unit, bool rotated, int32_t begin, int32_t end) const {
+  const int64_t position = unit * layout_.unit;
+  if (unit < base_ && keeps_units()) {
+    const int32_t row = kept_[unit].row();
+    return {row, row + layout_.plane_rows(), begin, end, position};
+  }
+  const GpuPage& at = *page(unit);
+  return {rotated ? at.rotated_row : at.raw_row, at.v_row, begin, end, position};
+}
+
+void GpuContext::near(int64_t begin, int64_t end, std::vector<KvRef>& refs) const {
+  const int64_t unit = layout_.unit, window = policy_->config().window;
+  int64_t first = 0;
+  if (!keeps_units()) first = std::max(sealed_at(begin), (begin - window + 1) / unit);
+  for (int64_t u = first; u * unit < end; ++u)
+    refs.push_back(ref(u, true, 0, static_cast<int32_t>(std::min(unit, end - u * unit))));
+}
+
+void GpuContext::far(int64_t begin, int64_t end, std::vector<KvRef>& refs) const {
+  const PolicyConfig& config = policy_->config();
+  if (keeps_units() || end <= config.window) return;
+  const Always always = policy_->always();
+  const bool rotated = policy_->position().rotate_keys;
+  const int32_t sinks = always.sinks ? config.sinks : 0;
+  const auto add = [&](int64_t u, int32_t from, int64_t to) {
+    if (from < to) refs.push_back(ref(u, rotated, from, static_cast<int32_t>(to)));
+  };
+  const int64_t unit = config.unit;
+  add(0, 0, std::min<int64_t>(sinks, end));
+  if (!always.overflow) return;
+  for (int64_t u = sealed_at(begin); u * unit + config.window < end; ++u)
+    add(u, u == 0 ? sinks : 0, std::min(unit, end - u * unit));
+}
+
+Band GpuContext::near_band() const {
+  return true_distance() ? Band{} : Band{0, int64_t{policy_->config().window} - 1};
+}
+
+Band GpuContext::far_band() const {
+  return true_distance() ? Band{} : Band{.nearest = policy_->config().window};
+}
+
+void GpuContext::learn_runs(int64_t begin, int64_t end, int32_t row,
+                            std::vector<LearnRun>& runs) const {
+  const int64_t unit = layout_.unit, sealed = sealed_at(begin);
+  for (int64_t p = begin; p < end;) {
+    const int64_t number = p / unit, stop = std::min(end, (number + 1) * unit);
+    LearnRun run;
+    run.q_begin = row + static_cast<int32_t>(p - begin);
+    run.q_end = row + static_cast<int32_t>(stop - begin);
+    run.q_position = p;
+    const Live& own = live(number);
+    run.query_sum = own.page->query_sum;
+    if (!own.representatives) {
+      run.own_row = own.page->rotated_row;
+      run.own_end = static_cast<int32_t>(stop - number * unit);
+      run.own_position = number * unit;
+      run.own_sums = own.page->logit_sums;
+    }
+    const int64_t leaving = number - policy_->config().window / unit;
+    if (leaving >= sealed && !live(leaving).representatives) {
+      const GpuPage& page = *live(leaving).page;
+      run.leaving_row = page.rotated_row;
+      run.leaving_position = leaving * unit;
+      run.leaving_sums = page.logit_sums;
+    }
+    runs.push_back(run);
+    p = stop;
+  }
+}
+
+kernels::cuda::Memory GpuContext::memory(int64_t sealed) const {
+  const PolicyConfig& config = policy_->config();
+  return {.groups = index_.groups(),
+          .sealed = static_cast<int32_t>(sealed),
+          // A first unit made of nothing but sinks is always seen and never selected.
+          .first = config.sinks == config.unit ? 1 : 0,
+          .select = config.select,
+          .payload = index_.payloads(),
+          .sinks = policy_->always().sinks ? config.sinks : 0};
+}
+
+int32_t* GpuContext::slots_unit(int layer) const {
+  return reinterpret_cast<int32_t*>(slot_state_.data() +
+                                    int64_t{layout_.layers} * slot_count_ * 8) +
+         int64_t{layer} * slot_count_;
+}
+
+kernels::cuda::Slots GpuContext::slots(int layer) const {
+  return {slots_unit(layer), slot_state_.as<int64_t>() + int64_t{layer} * slot_count_,
+          slots_.row() + layer * slot_count_ * layout_.layer_rows(), slot_count_};
+}
+
+kernels::cuda::Represent GpuContext::represent(int64_t unit, const float** sums) const {
+  const PolicyConfig& config = policy_->config();
+  const GpuPage& page = *live(unit).page;
+  for (int32_t w = 0; w < whole_pages(); ++w) sums[w] = live(unit + 1 + w).page->query_sum;
+  kernels::cuda::Represent r;
+  r.shape = layout_.shape;
+  r.unit = layout_.unit;
+  r.arena = home_.arena.view();
+  r.layers = layout_.layers;
+  r.raw_row = page.raw_row;
+  r.rotated_row = page.rotated_row;
+  r.layer_rows = layout_.layer_rows();
+  r.end_layer = layout_.layers;
+  r.logit_sums = page.logit_sums;
+  r.whole = whole_pages();
+  r.scale = 1.0f / std::sqrt(static_cast<float>(layout_.shape.head_dim));
+  r.begin = unit == 0 ? config.sinks : 0;
+  r.take = std::min(config.representatives, config.unit - r.begin);
+  r.out32 = page.representatives;
+  r.group = index_.group(unit);
+  r.slot = GpuIndex::slot(unit);
+  return r;
+}
+
+void GpuContext::index_represented(int64_t unit) {
+  const Live& at = live(unit);
+  index_.set(unit, at.representatives.get());
+  home_.gpu.copy(at.page->representatives, at.representatives.get(), representative_bytes());
+}
+
+void GpuContext::finish(std::span<const TokenId> tokens, std::span<const int32_t> lengths) {
+  for (int32_t length : lengths) {
+    for (int64_t n = history_.add(tokens.first(length)); n > 0; --n) seal();
+    tokens = tokens.subspan(length);
+  }
+}
+
+void GpuContext::seal() {
+  const int64_t unit = base_++;
+  GpuPage* page = pages_.front().page;
+  pages_.pop_front();
+  if (keeps_units())
+    keep(unit, page);
+  else if (unit == 0)
+    first_ = page;
+  home_.spill.add({this, unit, history_.keys()[unit], page, take_buffer(), layout_.layers,
+                   layout_.chunk_bytes(), representative_bytes()});
+}
+
+void GpuContext::keep(int64_t unit, const GpuPage* page) {
+  const int64_t plane = layout_.plane_bytes(), stride = layout_.chunk_bytes();
+  std::byte* to = kept_[unit].data();
+  const auto* rotated = reinterpret_cast<const std::byte*>(home_.arena.view().base) +
+                        page->rotated_row * home_.arena.row_bytes();
+  home_.gpu.copy_rows(to, stride, rotated, stride, plane, layout_.layers);
+  home_.gpu.copy_rows(to + plane, stride, page->payload + plane, stride, plane, layout_.layers);
+}
+
+HostUnits::Buffer GpuContext::take_buffer() const { return home_.host.take(unit_bytes()); }
+
+void GpuContext::spilled(int64_t unit, GpuPage* page, const UnitKey& key,
+                         HostUnits::Buffer buffer) {
+  if (looks_up()) {
+    if (policy_->reside(unit) == Residency::Keep)
+      home_.host.keep(key, std::move(buffer), unit_bytes());
+    const auto kept = home_.host.find(key);
+    has_in_host(unit, kept.get());
+  }
+  if (page != first_) pool_.give(page);
+}
+
+void GpuContext::has_in_host(int64_t unit, const std::byte* payload) {
+  index_.set_payload(unit, payload);
+  if (payload) in_host_[history_.keys()[unit]] = unit;
+  staged.erase(unit);
+}
+
+void GpuContext::forgotten(const UnitKey& key) {
+  const auto found = in_host_.find(key);
+  if (found == in_host_.end()) return;
+  index_.set_payload(found->second, nullptr);
+  in_host_.erase(found);
+}
+
+ContextStats GpuContext::stats() const {
+  ContextStats s = counters;
+  s.tokens = processed();
+  s.units = sealed();
+  const int64_t pages = static_cast<int64_t>(pages_.size()) + (first_ ? 1 : 0);
+  s.gpu_bytes = pages * GpuPages::pair_bytes(layout_) / 2 +
+                static_cast<int64_t>(kept_.size()) * layout_.payload_bytes() + slots_.bytes() +
+                index_.bytes();
+  s.host_bytes = static_cast<int64_t>(in_host_.size()) * unit_bytes();
+  return s;
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,66 @@
+// Lookups of a pass: the memory they work in, what they chose, and units that are only in the store.
+//
+// Where every unit of a context can be read by the device, a lookup is two kernels and nobody waits.
+// Where some cannot, the host looks at each choice before it is placed and reads what is missing.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/gpu.h"
+#include "model/gpu_buffer.h"
+#include "model/gpu_context.h"
+
+namespace ringtide::model {
+
+// A unit that a lookup chose is neither in memory nor in the store.
+struct LostUnit : std::runtime_error {
+  LostUnit(GpuContext& context, int64_t unit)
+      : std::runtime_error("unit " + std::to_string(unit) + " is lost"), context(context), unit(unit) {}
+  GpuContext& context;
+  int64_t unit;
+};
+
+class GpuLookup {
+ public:
+  GpuLookup(kernels::Gpu& gpu, GpuHome& home, UnitStore& store)
+      : gpu_(gpu), home_(home), store_(store), chosen_(gpu), refs_(gpu), missing_(gpu), counts_(gpu),
+        totals_(gpu), scratch_(gpu) {}
+  ~GpuLookup();
+  GpuLookup(const GpuLookup&) = delete;
+
+  // Room for `sets` lookups of a layer in each layer (a set is a step, or a block of a pass), each of
+  // so many rows. Returns whether everything stayed where it was.
+  bool begin(const GpuLayout& layout, int32_t sets, int32_t rows, int32_t sealed, int32_t select);
+  // The lookup of one set and layer, without queries, memory, slots and tick.
+  kernels::cuda::Lookup make(int32_t set, int layer) const;
+  kernels::cuda::KvList list(int32_t row) const;
+  // `careful`: the context of the only row, where some of its units are only in the store.
+  void run(const kernels::cuda::Lookup& lookup, GpuContext* careful);
+  // All that was chosen goes to the host; for collect(), once it is there.
+  void fetch_choices();
+  // Row `row` of set `set` was this context's.
+  void collect(GpuContext& context, int32_t set, int32_t row);
+
+ private:
+  int64_t choices() const { return int64_t{sets_} * rows_ * select_; }  // of a layer
+  void provide(GpuContext& context, const kernels::cuda::Lookup& lookup);
+  bool bring(GpuContext& context, int64_t unit);
+  bool need_host(int32_t*& memory, int64_t& have, int64_t n);
+
+  kernels::Gpu& gpu_;
+  GpuHome& home_;
+  UnitStore& store_;
+  GpuLayout layout_;
+  int32_t sets_ = 0, rows_ = 0, sealed_ = 0, select_ = 0;
+  GpuBuffer chosen_;   // (layers, sets, rows, select)
+  GpuBuffer refs_, missing_, counts_, totals_, scratch_;  // of one lookup
+  int32_t* host_chosen_ = nullptr;
+  int32_t* peek_ = nullptr;  // what one lookup chose, and what its slots hold
+  std::byte* stage_ = nullptr;
+  int64_t host_chosen_n_ = 0, peek_n_ = 0, stage_bytes_ = 0;
+  std::vector<int64_t> staged_;
+};
+
+}  // namespace ringtide::model

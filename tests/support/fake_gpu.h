@@ -1,0 +1,17 @@
+// A GPU of plain loops over host memory: what each operation of kernels/gpu.h has to compute, written
+// down as simply as it can be. The engine's tests run over it where there is no device, and the
+// device's kernels can be compared with it.
+//
+// Operations run at once, but for those between begin_graph() and end_graph(); copies of the copy
+// queue run when somebody waits for them, so that whoever forgets to wait is found out.
+#pragma once
+
+#include <memory>
+
+#include "kernels/gpu.h"
+
+namespace ringtide::testing {
+
+std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes);
+
+}  // namespace ringtide::testing
