@@ -85,15 +85,7 @@ class GpuEngine final : public Engine {
   void restore(ContextId id, const PolicyConfig& config, std::vector<TokenId> tokens,
                std::vector<int32_t> block_lengths) override {
     close(id);
-    History history(config, fingerprint_);
-    size_t at = 0;
-    for (int32_t length : block_lengths) {
-      if (length <= 0 || at + length > tokens.size())
-        throw ModelError("restore: block lengths do not fit the tokens");
-      history.add(std::span(tokens).subspan(at, length));
-      at += length;
-    }
-    if (at != tokens.size()) throw ModelError("restore: block lengths do not cover the tokens");
+    History history = History::of(config, fingerprint_, tokens, block_lengths);
     require_fits(config, history);
     returns_.insert_or_assign(id, Return(std::move(history)));
   }

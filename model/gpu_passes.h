@@ -35,8 +35,8 @@ class GpuPasses {
     GpuContext* context;
     TokenId token;
   };
-  // At most kFewRows of different contexts with the same policy. Where a context's units are not all
-  // in memory it must be the only one; then it throws as prefill().
+  // At most kFewRows of different contexts with the same policy. Where a context's units are not
+  // all in memory it must be the only one; then it throws as prefill().
   void decode(std::span<const Row> rows);
 
   // Logits after a context's last token, (vocabulary), on the device until the next call.
@@ -80,15 +80,15 @@ class GpuPasses {
   const float scale_;  // of logits of attention
 
   // Activations, (rows, ...).
-  GpuBuffer x_;         // hidden, float32: residual stream of a prefill
-  GpuBuffer step_x_;    // the same of a decode step
-  GpuBuffer h_;         // hidden: normed
-  GpuBuffer qkv_;       // (heads + 2 kv_heads) * head_dim
+  GpuBuffer x_;                                   // hidden, float32: residual stream of a prefill
+  GpuBuffer step_x_;                              // the same of a decode step
+  GpuBuffer h_;                                   // hidden: normed
+  GpuBuffer qkv_;                                 // (heads + 2 kv_heads) * head_dim
   GpuBuffer q_near_, q_far_, q_raw_, attention_;  // heads * head_dim
-  GpuBuffer gate_up_;   // 2 ffn
-  GpuBuffer gated_;     // ffn
-  GpuBuffer mean_;      // heads * head_dim, of a block or a row
-  GpuBuffer step_logits_, logits_;  // vocabulary, float32
+  GpuBuffer gate_up_;                             // 2 ffn
+  GpuBuffer gated_;                               // ffn
+  GpuBuffer mean_;                                // heads * head_dim, of a block or a row
+  GpuBuffer step_logits_, logits_;                // vocabulary, float32
   GpuBuffer product_scratch_, attention_scratch_, sample_scratch_, sampled_;
 
   GpuInputs block_inputs_, step_inputs_, seal_inputs_, sample_inputs_;

@@ -44,6 +44,20 @@ History::History(const PolicyConfig& policy, const std::string& fingerprint) : p
   chain_ = hash(chain_, 0, numbers, sizeof(numbers));
 }
 
+History History::of(const PolicyConfig& policy, const std::string& fingerprint,
+                    std::span<const TokenId> tokens, std::span<const int32_t> block_lengths) {
+  History history(policy, fingerprint);
+  size_t at = 0;
+  for (int32_t length : block_lengths) {
+    if (length <= 0 || at + length > tokens.size())
+      throw ModelError("restore: block lengths do not fit the tokens");
+    history.add(tokens.subspan(at, length));
+    at += length;
+  }
+  if (at != tokens.size()) throw ModelError("restore: block lengths do not cover the tokens");
+  return history;
+}
+
 int64_t History::add(std::span<const TokenId> block) {
   make_room(tokens_, block.size());
   make_room(ends_, 1);

@@ -21,6 +21,11 @@ class History {
   // `fingerprint` names everything else that the bytes of a unit depend on: weights, KV type, ...
   History(const PolicyConfig& policy, const std::string& fingerprint);
 
+  // Of tokens that have run in blocks of these lengths. Throws ModelError where the lengths do not
+  // sum to the tokens.
+  static History of(const PolicyConfig& policy, const std::string& fingerprint,
+                    std::span<const TokenId> tokens, std::span<const int32_t> block_lengths);
+
   // A block has run. Returns how many units are sealed by it: those whose last token has left the
   // window of the next query.
   int64_t add(std::span<const TokenId> block);
