@@ -41,8 +41,7 @@ TEST_F(ManyRowsTest, AgreesWithDouble) {
         some32.push_back(got32[r * n + c]);
         some.push_back(got[r * n + c]);
       }
-      // The matrix units cut off what they add; it grows with the sum's length.
-      EXPECT_LT(error(some32, want), 3e-5) << n << " x " << k << ", " << m;
+      EXPECT_LT(error(some32, want), 1e-5) << n << " x " << k << ", " << m;
       EXPECT_LT(error(some, want), kRounding) << n << " x " << k << ", " << m;
       for (const float f : got32) ASSERT_FALSE(std::isnan(f));
 
