@@ -17,7 +17,7 @@ class SessionTest : public SystemTest {
   SessionTest() { start(); }
 };
 
-std::string words(int count, int seed = 1) {
+std::string mixed_words(int count, int seed = 1) {
   std::string text;
   for (int i = 0; i < count; ++i)
     text += "word" + std::to_string(i * seed % 97) + (i % 9 ? " " : " é ");
@@ -49,7 +49,7 @@ TEST_F(SessionTest, AnswersWhatWasAppended) {
 }
 
 TEST_F(SessionTest, TextInAnyPiecesGivesTheSameTokens) {
-  const std::string text = words(700);
+  const std::string text = mixed_words(700);
   Said whole;
   for (const size_t cut : {text.size(), size_t{1}, size_t{7}, size_t{512}}) {
     const auto s = session("cut" + std::to_string(cut));
@@ -73,7 +73,7 @@ TEST_F(SessionTest, AConversationGoesOnAcrossRestarts) {
     std::string all;
     for (int turn = 0; turn < 4; ++turn) {
       auto s = session(name);
-      EXPECT_TRUE(append(*s, words(60, turn + 2)).ok());
+      EXPECT_TRUE(append(*s, mixed_words(60, turn + 2)).ok());
       if (restarts) {
         s.reset();
         restart();
@@ -208,7 +208,7 @@ TEST_F(SessionTest, ASlowReaderIsWaitedFor) {
   slow->wait_for_tokens(33);
   // Others go on meanwhile, and the slow one gets no further than it was.
   const auto other = session("b");
-  ASSERT_TRUE(append(*other, words(300)).ok());
+  ASSERT_TRUE(append(*other, mixed_words(300)).ok());
   EXPECT_EQ(generate(*other, 300).result.generated_tokens, 300);
   EXPECT_LT(slow->most_outstanding(), 3000u);
   slow->release(true);
@@ -253,7 +253,7 @@ TEST_F(SessionTest, TextIsAcceptedAtTheModelsPace) {
   });
   start();
   const auto s = session("a");
-  const std::string piece = words(300);
+  const std::string piece = mixed_words(300);
   ASSERT_GT(piece.size(), 2000u);
   const auto accepted = std::make_shared<Awaited<protocol::Outcome>>();
   const auto durable = std::make_shared<Awaited<protocol::Outcome>>();
@@ -270,7 +270,7 @@ TEST_F(SessionTest, TextIsAcceptedAtTheModelsPace) {
 
 TEST_F(SessionTest, TokensRunWhileTextIsStillArriving) {
   const auto s = session("a");
-  ASSERT_TRUE(append(*s, words(200)).ok());
+  ASSERT_TRUE(append(*s, mixed_words(200)).ok());
   EXPECT_TRUE(world.wait_for([](const FakePass& p) { return p.kind == FakePass::Kind::Prefill; }));
 }
 

@@ -15,12 +15,6 @@ using protocol::Code;
 using protocol::FinishReason;
 using Kind = FakePass::Kind;
 
-std::string words(int count) {
-  std::string text;
-  for (int i = 0; i < count; ++i) text += "word" + std::to_string(i) + " ";
-  return text;
-}
-
 using ManySessionsTest = SystemTest;
 
 TEST_F(ManySessionsTest, OpenByNameAndById) {

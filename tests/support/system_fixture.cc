@@ -13,6 +13,12 @@ namespace ringtide::testing {
 
 // -- Listener ----
 
+std::string words(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += "word" + std::to_string(i) + " ";
+  return text;
+}
+
 void Listener::push(protocol::TextChunk chunk, std::function<void(bool)> taken) {
   bool alive = true;
   {

@@ -18,6 +18,9 @@
 
 namespace ringtide::testing {
 
+// "word0 word1 ... ".
+std::string words(int count);
+
 // What a generation brought.
 struct Said {
   protocol::Outcome outcome;
