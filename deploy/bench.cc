@@ -7,9 +7,12 @@
 
 #include "deploy/bench_device.h"
 #include "deploy/bench_engine.h"
+#include "deploy/bench_processor.h"
+#include "deploy/bench_store.h"
 #include "deploy/commands.h"
 #include "deploy/describe.h"
 #include "deploy/device.h"
+#include "deploy/engine_options.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/machine.h"
@@ -30,17 +33,9 @@ struct BenchOptions {
   std::vector<std::string> only;
   int64_t longest = int64_t{1} << 20;
   int32_t pass_tokens = model::EngineOptions().pass_tokens;
+  ProcessorBench processor;
+  std::string clock = "wall";
   bool json = false;
-};
-
-// Takes units and keeps none: what a store costs is another benchmark's.
-class NoStore : public model::UnitStore {
- public:
-  void put(uint64_t, model::SealedUnit) override {}
-  void read(std::span<model::PartRead> reads) override {
-    for (model::PartRead& r : reads) r.outcome = model::ReadOutcome::Absent;
-  }
-  bool contains(const model::UnitKey&) override { return false; }
 };
 
 std::shared_ptr<const model::Model> random_model(const std::string& shape) {
@@ -73,6 +68,8 @@ void tell(const Figure& f, bool json) {
                 {"low", f.low},
                 {"high", f.high},
                 {"runs", f.runs},
+                {"tokens", f.tokens},
+                {"batch", f.batch},
                 {"ceiling", f.ceiling > 0 ? Json(f.ceiling) : Json(nullptr)},
                 {"against", f.against},
                 {"share", f.share() > 0 ? Json(f.share()) : Json(nullptr)}});
@@ -88,22 +85,61 @@ void tell(const Figure& f, bool json) {
   print(line + "\n");
 }
 
-void bench(const BenchOptions& options) {
-  const auto wanted = [&](const char* part) {
-    return options.only.empty() ||
-           std::find(options.only.begin(), options.only.end(), part) != options.only.end();
-  };
-  const auto model = options.shape.empty() ? model::Model::load(find_model(options.server.model))
-                                           : random_model(options.shape);
+bool wanted(const BenchOptions& options, const char* part) {
+  return options.only.empty() ||
+         std::find(options.only.begin(), options.only.end(), part) != options.only.end();
+}
+
+// Leaves out the lengths that are not wanted.
+std::vector<int64_t> up_to(int64_t longest, std::vector<int64_t> lengths) {
+  std::erase_if(lengths, [longest](int64_t n) { return n > longest; });
+  return lengths;
+}
+
+void bench_gpu(const BenchOptions& options, const std::shared_ptr<const model::Model>& model,
+               const model::EngineOptions& engine_options, const Device& device, Figures& figures) {
+  const std::shared_ptr<kernels::Gpu> gpu = kernels::open_gpu(device.index).gpu;
+  if (!gpu) throw Failure(Exit::Failed, "the GPU is gone");
+  const auto& c = model->config;
+  const kernels::cuda::Heads shape{c.heads, c.kv_heads, c.head_dim};
+  const auto prompts = up_to(options.longest, {8192, 32768, 131072});
+  const auto contexts = up_to(options.longest, {4096, 32768, 131072, 1048576});
+  measure_ceilings(*gpu, figures);
+  for (const int64_t n : prompts) measure_prefill_attention(*gpu, shape, n, figures);
+  if (wanted(options, "kernels")) {
+    for (const int64_t n : contexts) measure_decode_attention(*gpu, shape, n, figures);
+    measure_fetch(*gpu, shape, figures);
+  }
+  NoStore store;
+  const auto engine = model::make_gpu_engine(gpu, model, engine_options, store);
+  EngineBench run(*engine, *model, figures);
+  if (wanted(options, "decode")) {
+    run.decode(1, 2048);
+    run.decode(64, 2048);
+  }
+  if (wanted(options, "retrieve")) {
+    run.retrieve(contexts);
+    if (!options.json) {
+      print("(infllm: pasts of random keys and values, their units in host memory)\n");
+    }
+  }
+  if (wanted(options, "prefill")) {
+    for (const int64_t n : prompts) run.prefill(n);
+  }
+  if (wanted(options, "spill")) run.spill(32768);
+}
+
+void bench(BenchOptions& options) {
   const Machine machine = inspect_machine();
-  const model::EngineOptions engine_options{
-      .threads = options.server.threads > 0 ? options.server.threads : machine.cores,
-      .ram_budget = options.server.ram_budget > 0 ? options.server.ram_budget : machine.ram / 2,
-      .gpu_memory = options.server.gpu_memory,
-      .pass_tokens = options.pass_tokens};
+  model::EngineOptions engine = engine_options(options.server, machine);
+  engine.pass_tokens = options.pass_tokens;
+  const std::string file = options.shape.empty() ? find_model(options.server.model) : "";
+  const double start = model::wall_seconds();
+  const auto model = file.empty() ? random_model(options.shape) : model::Model::load(file);
+  const double loaded = model::wall_seconds();
   Device device = find_device(options.server.device);
-  require_serves(device, options.server.device, *model, {}, engine_options);
-  if (!device.gpu && !options.shape.empty()) {
+  require_serves(device, options.server.device, *model, {}, engine);
+  if (!device.gpu && file.empty()) {
     throw Failure(Exit::Usage, fmt::format("--shape needs a GPU ({}); on the processor, measure a "
                                            "file with --model",
                                            device.note.empty() ? "--device cpu" : device.note));
@@ -111,50 +147,40 @@ void bench(const BenchOptions& options) {
   if (options.json) {
     print_line({{"event", "machine"},
                 {"device", device.gpu ? device.info.name : machine.cpu},
-                {"model", model->config.name}});
+                {"model", model->config.name},
+                {"threads", engine.threads}});
   } else {
     print(fmt::format("{} on {}\n", model->config.name,
                       device.gpu ? show(device.info)
-                                 : fmt::format("{}, {} threads", machine.cpu, engine_options.threads)));
+                                 : fmt::format("{}, {} threads", machine.cpu, engine.threads)));
   }
-
   Figures figures([&](const Figure& f) { tell(f, options.json); });
-  NoStore store;
-  const std::vector<int64_t> prompts =
-      device.gpu ? std::vector<int64_t>{8192, 32768, 131072} : std::vector<int64_t>{1024, 4096};
-  const auto& c = model->config;
-  const kernels::cuda::Heads shape{c.heads, c.kv_heads, c.head_dim};
-  std::shared_ptr<kernels::Gpu> gpu;
-  if (device.gpu) {
-    gpu = kernels::open_gpu(device.index).gpu;
-    if (!gpu) throw Failure(Exit::Failed, "the GPU is gone");
-    measure_ceilings(*gpu, figures);
-    for (const int64_t n : prompts)
-      if (n <= options.longest) measure_prefill_attention(*gpu, shape, n, figures);
-    if (wanted("kernels")) {
-      for (const int64_t n : {4096, 32768, 131072, 1048576})
-        if (n <= options.longest) measure_decode_attention(*gpu, shape, n, figures);
-      measure_fetch(*gpu, shape, figures);
-    }
-  }
-  const auto engine = device.gpu ? model::make_gpu_engine(gpu, model, engine_options, store)
-                                 : model::make_cpu_engine(model, engine_options, store);
-  EngineBench run(*engine, *model, device.gpu, figures);
-  if (wanted("decode")) {
-    run.decode(1, 2048);
-    run.decode(device.gpu ? 64 : 8, 2048);
-  }
-  if (wanted("retrieve") && device.gpu) {
-    std::vector<int64_t> lengths;
-    for (const int64_t n : {4096, 32768, 131072, 1048576})
-      if (n <= options.longest) lengths.push_back(n);
-    run.retrieve(lengths);
-    if (!options.json) print("(infllm: pasts of random keys and values, their units in host memory)\n");
-  }
-  if (wanted("prefill"))
-    for (const int64_t n : prompts)
-      if (n <= options.longest) run.prefill(n);
-  if (wanted("spill") && device.gpu) run.spill(32768);
+  if (device.gpu) return bench_gpu(options, model, engine, device, figures);
+
+  ProcessorBench& bench = options.processor;
+  bench.model = model;
+  bench.model_seconds = loaded - start;
+  bench.engine = engine;
+  bench.plan.policy.kind = model::PolicyKind::Exact;
+  bench.plan.clock = options.clock == "processor" ? model::processor_seconds : model::wall_seconds;
+  for (auto* lengths : {&bench.prompts, &bench.contexts})
+    *lengths = up_to(options.longest, *lengths);
+  if (!wanted(options, "prefill")) bench.prompts.clear();
+  if (!wanted(options, "decode")) bench.contexts.clear();
+  bench_processor(bench, figures);
+}
+
+constexpr const char* kProcessor = "On the processor";
+
+void add_lengths(CLI::App* command, const std::string& flag, std::vector<int64_t>& values,
+                 std::string help, int64_t least) {
+  help += " (default ";
+  for (size_t i = 0; i < values.size(); ++i) help += (i > 0 ? "," : "") + std::to_string(values[i]);
+  add_setting(command, flag, values, help + ")")
+      ->check(CLI::Range(least, int64_t{1} << 24))
+      ->delimiter(',')
+      ->option_text("N,...")
+      ->group(kProcessor);
 }
 
 }  // namespace
@@ -182,6 +208,24 @@ void add_bench(CLI::App& app, Command& chosen) {
               "Most tokens that a GPU takes in one pass (default 2048)")
       ->check(CLI::Range(512, 16384))
       ->option_text("N");
+  ProcessorBench& processor = options->processor;
+  add_lengths(command, "--prompt", processor.prompts, "Prompts of so many tokens", 1);
+  add_lengths(command, "--context", processor.contexts, "Generation after so many tokens", 0);
+  add_lengths(command, "--batch", processor.batches, "Generation in so many sessions at once", 1);
+  add_setting(command, "--repeats", processor.plan.repeats, "Runs of each (default 5)")
+      ->check(CLI::Range(1, 1000))
+      ->option_text("N")
+      ->group(kProcessor);
+  add_setting(command, "--steps", processor.plan.steps,
+              "Tokens generated a run and session (default 32)")
+      ->check(CLI::Range(1, 100000))
+      ->option_text("N")
+      ->group(kProcessor);
+  add_setting(command, "--clock", options->clock,
+              "wall (default); processor: the time that processors worked, all threads together")
+      ->check(CLI::IsMember({"wall", "processor"}))
+      ->option_text("NAME")
+      ->group(kProcessor);
   add_switch(command, "--json", options->json, "Print one JSON object a figure");
   command->callback([options, &chosen] {
     chosen = {[options] { bench(*options); }, options->json};

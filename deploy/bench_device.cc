@@ -83,16 +83,16 @@ void measure_ceilings(Gpu& gpu, Figures& figures) {
     GpuBuffer from(gpu, kBytes), to(gpu, kBytes);
     fill(gpu, from, kBytes / 2);
     figures.add(summarise(kCopy, "TB/s", rates(2e-12 * kBytes, time(gpu, 20, [&](int) {
-                                                gpu.copy(to.as<void>(), from.as<void>(), kBytes);
-                                              }))));
+                                                 gpu.copy(to.as<void>(), from.as<void>(), kBytes);
+                                               }))));
     auto* host = gpu.allocate_host(kBytes);
     std::memset(host, 1, kBytes);
     figures.add(summarise(kToDevice, "GB/s", rates(1e-9 * kBytes, time(gpu, 5, [&](int) {
-                                                    gpu.copy(to.as<void>(), host, kBytes);
-                                                  }))));
+                                                     gpu.copy(to.as<void>(), host, kBytes);
+                                                   }))));
     figures.add(summarise(kToHost, "GB/s", rates(1e-9 * kBytes, time(gpu, 5, [&](int) {
-                                                  gpu.copy(host, from.as<void>(), kBytes);
-                                                }))));
+                                                   gpu.copy(host, from.as<void>(), kBytes);
+                                                 }))));
     gpu.release_host(host);
   }
   GpuBuffer x(gpu, kSide * kSide * 2), w(gpu, kSide * kSide * 2), y(gpu, kSide * kSide * 2);
@@ -100,9 +100,9 @@ void measure_ceilings(Gpu& gpu, Figures& figures) {
   fill(gpu, w, kSide * kSide);
   const kernels::cuda::Product p{
       .x = x.half(), .w = w.half(), .m = kSide, .n = kSide, .k = kSide, .y = y.half()};
-  figures.add(summarise(kProduct, "TFLOP/s",
-                        rates(2e-12 * kSide * kSide * kSide,
-                              time(gpu, 20, [&](int) { gpu.many_rows(p); }))));
+  figures.add(summarise(
+      kProduct, "TFLOP/s",
+      rates(2e-12 * kSide * kSide * kSide, time(gpu, 20, [&](int) { gpu.many_rows(p); }))));
 }
 
 void measure_prefill_attention(Gpu& gpu, const Heads& shape, int64_t tokens, Figures& figures) {
@@ -122,10 +122,10 @@ void measure_prefill_attention(Gpu& gpu, const Heads& shape, int64_t tokens, Fig
   a.o = o.half();
   const double operations =
       2.0 * static_cast<double>(tokens) * static_cast<double>(tokens) * static_cast<double>(row);
-  Figure figure = summarise(
-      attention_name(tokens), "TFLOP/s",
-      rates(1e-12 * operations,
-            time(gpu, tokens > 65536 ? 3 : 10, [&](int) { gpu.prefill_attention(a); })));
+  Figure figure =
+      summarise(attention_name(tokens), "TFLOP/s",
+                rates(1e-12 * operations,
+                      time(gpu, tokens > 65536 ? 3 : 10, [&](int) { gpu.prefill_attention(a); })));
   figure.ceiling = figures[kProduct];
   figure.against = "matrix product";
   figures.add(figure);
@@ -158,8 +158,9 @@ void measure_decode_attention(Gpu& gpu, const Heads& shape, int64_t tokens, Figu
   GpuBuffer scratch(gpu, 4 * gpu.decode_attention_scratch(shape, 1, a.max_near));
   a.scratch = scratch.full();
   const double bytes = 4.0 * static_cast<double>(tokens) * shape.kv_heads * shape.head_dim;
-  Figure figure = summarise("decode attention, one layer, " + thousands(tokens) + " tokens", "TB/s",
-                            rates(1e-12 * bytes, time(gpu, 20, [&](int) { gpu.decode_attention(a); })));
+  Figure figure =
+      summarise("decode attention, one layer, " + thousands(tokens) + " tokens", "TB/s",
+                rates(1e-12 * bytes, time(gpu, 20, [&](int) { gpu.decode_attention(a); })));
   figure.ceiling = figures[kCopy];
   figure.against = "copy";
   figures.add(figure);
@@ -176,9 +177,10 @@ void measure_fetch(Gpu& gpu, const Heads& shape, Figures& figures) {
   for (int32_t i = 0; i <= kRuns; ++i)
     for (int32_t s = 0; s < kSelect; ++s) chosen.push_back(i * kSelect + s);
 
-  GpuBuffer arena(gpu, kSlots * chunk), payloads(gpu, kUnits * 8), choices(gpu, 4 * (kRuns + 1) * kSelect),
-      state(gpu, kSlots * 12), refs(gpu, kSelect * static_cast<int64_t>(sizeof(KvRef))),
-      missing(gpu, kSelect * 4), rest(gpu, 1024);
+  GpuBuffer arena(gpu, kSlots * chunk), payloads(gpu, kUnits * 8),
+      choices(gpu, 4 * (kRuns + 1) * kSelect), state(gpu, kSlots * 12),
+      refs(gpu, kSelect * static_cast<int64_t>(sizeof(KvRef))), missing(gpu, kSelect * 4),
+      rest(gpu, 1024);
   gpu.copy(payloads.as<void>(), payload.data(), kUnits * 8);
   gpu.copy(choices.as<void>(), chosen.data(), static_cast<int64_t>(chosen.size()) * 4);
   gpu.fill(state.as<void>(), 0xff, kSlots * 12);
@@ -213,12 +215,12 @@ void measure_fetch(Gpu& gpu, const Heads& shape, Figures& figures) {
   a.missing = missing.as<int32_t>();
   a.totals = &there->totals;
   a.arena = {arena.half(), kSlots * 2 * plane};
-  Figure figure = summarise("fetch of 16 units from host memory", "GB/s",
-                            rates(1e-9 * kSelect * static_cast<double>(chunk),
-                                  time(gpu, kRuns, [&](int i) {
-                                    a.chosen = choices.as<int32_t>(4 * int64_t{i} * kSelect);
-                                    gpu.place_units(a);
-                                  })));
+  Figure figure =
+      summarise("fetch of 16 units from host memory", "GB/s",
+                rates(1e-9 * kSelect * static_cast<double>(chunk), time(gpu, kRuns, [&](int i) {
+                        a.chosen = choices.as<int32_t>(4 * int64_t{i} * kSelect);
+                        gpu.place_units(a);
+                      })));
   figure.ceiling = figures[kToDevice];
   figure.against = "host to GPU";
   figures.add(figure);

@@ -15,8 +15,8 @@ inline constexpr const char* kToHost = "GPU to host";
 void measure_ceilings(kernels::Gpu& gpu, Figures& figures);
 std::string attention_name(int64_t tokens);
 // Causal attention of a prompt to itself, one layer.
-void measure_prefill_attention(kernels::Gpu& gpu, const kernels::cuda::Heads& shape,
-                               int64_t tokens, Figures& figures);
+void measure_prefill_attention(kernels::Gpu& gpu, const kernels::cuda::Heads& shape, int64_t tokens,
+                               Figures& figures);
 // One query over the keys and values of one layer.
 void measure_decode_attention(kernels::Gpu& gpu, const kernels::cuda::Heads& shape, int64_t tokens,
                               Figures& figures);

@@ -36,10 +36,6 @@ double layer_weights(const model::ModelConfig& c) {
 
 }  // namespace
 
-EngineBench::EngineBench(model::Engine& engine, const model::Model& model, bool roofline,
-                         Figures& figures)
-    : engine_(engine), model_(model), roofline_(roofline), figures_(figures) {}
-
 double EngineBench::prefill_seconds(const PolicyConfig& policy, int64_t tokens) {
   std::mt19937 random(1);
   std::vector<TokenId> prompt(tokens);
@@ -60,14 +56,12 @@ void EngineBench::prefill(int64_t tokens) {
   for (int i = 0; i < (tokens > 65536 ? 1 : 3); ++i)
     rates.push_back(static_cast<double>(tokens) / prefill_seconds(exact(512), tokens));
   Figure figure = summarise("prefill, " + thousands(tokens) + " tokens", "tokens/s", rates);
-  if (roofline_) {
-    const model::ModelConfig& c = model_.config;
-    const double n = static_cast<double>(tokens), row = double{1} * c.heads * c.head_dim;
-    const double products = 2 * n * layer_weights(c) / (1e12 * figures_[kProduct]);
-    const double attention = 2 * n * n * row / (1e12 * figures_[attention_name(tokens)]);
-    figure.ceiling = n / (c.layers * (products + attention));
-    figure.against = "products and attention at their measured rates";
-  }
+  const model::ModelConfig& c = model_.config;
+  const double n = static_cast<double>(tokens), row = double{1} * c.heads * c.head_dim;
+  const double products = 2 * n * layer_weights(c) / (1e12 * figures_[kProduct]);
+  const double attention = 2 * n * n * row / (1e12 * figures_[attention_name(tokens)]);
+  figure.ceiling = n / (c.layers * (products + attention));
+  figure.against = "products and attention at their measured rates";
   figures_.add(figure);
 }
 
@@ -119,14 +113,11 @@ void EngineBench::decode(int batch, int64_t tokens) {
   Figure figure = summarise(
       "decode, batch " + std::to_string(batch) + ", " + thousands(tokens) + " tokens each",
       "tokens/s", rates);
-  if (roofline_) {
-    const model::ModelConfig& c = model_.config;
-    const double weights =
-        2 * (c.layers * layer_weights(c) + double{1} * c.vocabulary * c.hidden);
-    const double kv = 4.0 * static_cast<double>(tokens) * c.layers * c.kv_heads * c.head_dim;
-    figure.ceiling = batch * 1e12 * figures_[kCopy] / (weights + batch * kv);
-    figure.against = "weights, keys and values at the copy's rate";
-  }
+  const model::ModelConfig& c = model_.config;
+  const double weights = 2 * (c.layers * layer_weights(c) + double{1} * c.vocabulary * c.hidden);
+  const double kv = 4.0 * static_cast<double>(tokens) * c.layers * c.kv_heads * c.head_dim;
+  figure.ceiling = batch * 1e12 * figures_[kCopy] / (weights + batch * kv);
+  figure.against = "weights, keys and values at the copy's rate";
   figures_.add(figure);
 }
 

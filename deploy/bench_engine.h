@@ -9,8 +9,9 @@ namespace ringtide::deploy {
 
 class EngineBench {
  public:
-  // `roofline`: the ceilings of bench_device.h are measured, and bound what is.
-  EngineBench(model::Engine& engine, const model::Model& model, bool roofline, Figures& figures);
+  // The ceilings of bench_device.h are among `figures`, and bound what is measured.
+  EngineBench(model::Engine& engine, const model::Model& model, Figures& figures)
+      : engine_(engine), model_(model), figures_(figures) {}
 
   // Of a prompt under `exact`, its keys and values leaving for the store meanwhile.
   void prefill(int64_t tokens);
@@ -30,7 +31,6 @@ class EngineBench {
 
   model::Engine& engine_;
   const model::Model& model_;
-  const bool roofline_;
   Figures& figures_;
 };
 

@@ -1,6 +1,7 @@
 // What a benchmark measures: medians beside what the machine could do at best.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -10,10 +11,11 @@ namespace ringtide::deploy {
 struct Figure {
   std::string what, unit;
   double median = 0, low = 0, high = 0;
-  double ceiling = 0;      // in the same unit; 0: none
-  std::string against;     // what the ceiling is made of
+  double ceiling = 0;   // in the same unit; 0: none
+  std::string against;  // what the ceiling is made of
   bool less_is_better = false;
   int runs = 0;
+  int64_t tokens = 0, batch = 0;  // of a context, and contexts, where it is about such
 
   // How near it is to its ceiling, 1 at best; 0 where it has none.
   double share() const {

@@ -8,6 +8,7 @@
 #include "actors/open_request.h"
 #include "actors/system.h"
 #include "deploy/device.h"
+#include "deploy/engine_options.h"
 #include "deploy/failure.h"
 #include "deploy/machine.h"
 #include "deploy/model_cache.h"
@@ -45,28 +46,18 @@ std::shared_ptr<const model::Model> load_model(const ServerOptions& options, Ser
   return model;
 }
 
-model::ActivationType activation_type(const std::string& name) {
-  if (name == "f32") return model::ActivationType::F32;
-  return name == "int8" ? model::ActivationType::Int8 : model::ActivationType::Int16;
-}
-
 }  // namespace
 
 LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy)
     : impl_(std::make_unique<Impl>()) {
-  const Machine machine = inspect_machine();
   ServerFacts& facts = impl_->facts;
-  facts.threads = options.threads > 0 ? options.threads : machine.cores;
-  facts.ram_budget = options.ram_budget > 0 ? options.ram_budget : machine.ram / 2;
+  const model::EngineOptions engine = engine_options(options, inspect_machine());
+  facts.threads = engine.threads;
+  facts.ram_budget = engine.ram_budget;
   facts.store = options.store;
 
   actors::SystemOptions system;
   system.model = load_model(options, facts);
-  const model::EngineOptions engine{.threads = facts.threads,
-                                    .ram_budget = facts.ram_budget,
-                                    .half_kv = options.kv_type == "f16",
-                                    .activations = activation_type(options.activations),
-                                    .gpu_memory = options.gpu_memory};
   Device device = find_device(options.device);
   require_serves(device, options.device, *system.model,
                  actors::policy_of(default_policy, protocol::Policy{}), engine);
