@@ -34,7 +34,7 @@ class Context final : public Resumable {
  public:
   // Null `ring`: all pages are here.
   Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
-          const ModelConfig& config, const std::string& fingerprint, ShardRing* ring);
+          const ModelConfig& config, const std::string& fingerprint, ShardRing* ring = nullptr);
 
   // -- a pass over one block ----
   void begin(std::span<const TokenId> tokens);

@@ -36,7 +36,7 @@ class ContextAttention {
  public:
   // `cache` reads the units of this shard; `store` gives those of all. Null `ring`: all is here.
   ContextAttention(UnitCache& cache, UnitStore& store, kernels::ThreadPool& threads,
-                   const Recover& recover, ShardRing* ring)
+                   const Recover& recover, ShardRing* ring = nullptr)
       : cache_(cache),
         threads_(threads),
         recover_(recover),

@@ -28,16 +28,16 @@ class Transformer {
  public:
   // Null `ring`: this engine computes every row.
   Transformer(const Model& model, const CpuWeights& weights, kernels::ThreadPool& threads,
-              ShardRing* ring)
+              ShardRing* ring = nullptr)
       : config_(model.config),
         tensors_(model.tensors),
         weights_(weights),
         threads_(threads),
         ring_(ring) {}
 
-  // Runs the segments' rows through all layers, leaving each segment's last row of the residual
-  // stream in act.x in the order of the segments. Contexts are begun and not yet finished. Rows of
-  // a long block are split over the shards of a ring; shorter ones run on each.
+  // Runs the segments' rows through all layers, leaving the residual stream in act.x in the order
+  // of the segments. Contexts are begun and not yet finished. The rows of a long block are split
+  // over the shards of a ring: of these, act.x has this shard's and the last.
   void forward(std::span<const Segment> segments, ContextAttention& attention, Activations& act);
 
   // logits (rows, vocabulary) of residual rows (rows, hidden).
