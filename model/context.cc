@@ -22,20 +22,22 @@ Context::Rotation rotation(std::span<const double> inv_freq, int64_t position, i
 }  // namespace
 
 Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
-                 const ModelConfig& config, const std::string& fingerprint)
+                 const ModelConfig& config, const std::string& fingerprint, ShardRing* ring)
     : id_(id),
       policy_(std::move(policy)),
       layout_(layout),
       config_(config),
       history_(policy_->config(), fingerprint),
       index_(layout),
+      ring_(ring),
+      owners_(ring ? PageOwners(ring->shard(), ring->shards(), layout.unit) : PageOwners()),
       lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
       limit_(rotation(config.rope_inv_freq,
                       std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
 
-std::shared_ptr<Page> Context::new_page(int64_t number) const {
+std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners) const {
   return std::make_shared<Page>(layout_, config_.rope_inv_freq, config_.sliding_inv_freq,
-                                number * layout_.unit);
+                                number * layout_.unit, owners.here(number));
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
@@ -43,7 +45,8 @@ void Context::begin(std::span<const TokenId> tokens) {
   picked.clear();
   logits.clear();
   const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
-  while (pages_end() * unit < end) pages_.push_back(new_page(pages_end()));
+  owners_.append(block_tokens());
+  while (pages_end() * unit < end) pages_.push_back(new_page(pages_end(), owners_));
 
   const int64_t half = layout_.shape.head_dim / 2;
   const int64_t limit = policy_->position().query_limit;
@@ -71,6 +74,7 @@ void Context::put(int layer, const float* k, const float* v) {
   for (int64_t i = 0; i < block_tokens(); ++i) {
     const int64_t p = processed() + i;
     Page& at = *page(p / layout_.unit);
+    if (!at.has_kv()) continue;
     for (int64_t g = 0; g < kv_heads; ++g) {
       const int64_t to = (g * layout_.unit + p % layout_.unit) * row_bytes;
       const int64_t from = (i * kv_heads + g) * dim;
@@ -83,28 +87,31 @@ void Context::put(int layer, const float* k, const float* v) {
 void Context::finish(const float* last, int32_t hidden_size, UnitStore& store, UnitCache& cache,
                      kernels::ThreadPool& threads) {
   hidden.assign(last, last + hidden_size);
-  for (int64_t n = history_.add(block_); n > 0; --n) seal(store, cache, threads);
+  const int64_t sealed = history_.add(block_);
+  if (policy_->represents()) represent(sealed, threads);
+  for (int64_t n = sealed; n > 0; --n) seal(store, cache);
   block_.clear();
 }
 
-void Context::seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads) {
+void Context::seal(UnitStore& store, UnitCache& cache) {
   std::shared_ptr<Page> page = pages_.front();
   const int64_t unit = page->position() / layout_.unit;
   if (policy_->represents()) {
-    if (!page->represented) represent(*page, unit, threads);
     if (auto group = index_.add(page->representatives()))
       seal_group(std::move(group), store, cache);
   }
-  SealedUnit sealed;
-  sealed.key = history_.keys()[unit];
-  sealed.number = unit;
-  for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
-  sealed.parts.push_back(page->representatives());
-  sealed.owner = page;
-  if (policy_->reside(unit) == Residency::Keep)
-    for (int l = 0; l < layout_.layers; ++l)
-      if (reads_units(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
-  store.put(id_, std::move(sealed));
+  if (page->has_kv()) {
+    SealedUnit sealed;
+    sealed.key = history_.keys()[unit];
+    sealed.number = unit;
+    for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
+    sealed.parts.push_back(page->representatives());
+    sealed.owner = page;
+    if (policy_->reside(unit) == Residency::Keep)
+      for (int l = 0; l < layout_.layers; ++l)
+        if (reads_units(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+    store.put(id_, std::move(sealed));
+  }
   if (unit == 0) first_ = page;
   pages_.pop_front();
   ++base_;
@@ -118,11 +125,40 @@ void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& sto
   store.put(id_, std::move(sealed));
 }
 
+void Context::represent(int64_t count, kernels::ThreadPool& threads) {
+  for (int64_t i = 0; i < count; ++i)
+    if (pages_[i]->has_kv() && !pages_[i]->represented) represent(i, *pages_[i], threads);
+  if (ring_ && count > 0) share_representatives(count);
+}
+
+// Each shard gives those of its own pages, in their order.
+void Context::share_representatives(int64_t count) {
+  const int64_t size = layout_.unit_index_bytes();
+  std::vector<int64_t> given(ring_->shards());
+  for (int64_t i = 0; i < count; ++i) ++given[owners_.of(base_ + i)];
+  const int64_t room = *std::max_element(given.begin(), given.end()) * size;
+  std::vector<std::byte> mine;
+  mine.reserve(room);
+  for (int64_t i = 0; i < count; ++i) {
+    if (!pages_[i]->has_kv()) continue;
+    const auto own = pages_[i]->representatives();
+    mine.insert(mine.end(), own.begin(), own.end());
+  }
+  mine.resize(room);
+  const std::span<const std::byte> all = ring_->gather(mine);
+  std::fill(given.begin(), given.end(), 0);
+  for (int64_t i = 0; i < count; ++i) {
+    const int owner = owners_.of(base_ + i);
+    const auto from = all.subspan(owner * room + given[owner]++ * size, size);
+    std::copy(from.begin(), from.end(), pages_[i]->representatives().begin());
+  }
+}
+
 // Score of a key, as published: the mean of its logits over the queries of its window; the mean's
 // divisor does not change the order. Queries that stand in pages wholly inside every key's window
 // are summed once, since a sum of logits is the logit of the sum; those of the first and last page
 // were summed key by key as they came.
-void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) {
+void Context::represent(int64_t at, Page& page, kernels::ThreadPool& threads) {
   const auto& shape = layout_.shape;
   const int64_t dim = shape.head_dim, half = dim / 2, n = layout_.unit;
   const int64_t whole = policy_->config().window / layout_.unit - 1;
@@ -138,7 +174,7 @@ void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) 
                     page.sin(false), half, rotated.data() + g * n * dim, threads);
     std::fill(queries.begin(), queries.end(), 0.0f);
     for (int64_t w = 1; w <= whole; ++w) {
-      const float* sum = pages_[w]->query_sum(l);
+      const float* sum = pages_[at + w]->query_sum(l);
       for (size_t i = 0; i < queries.size(); ++i) queries[i] += sum[i];
     }
     for (int h = 0; h < shape.heads; ++h) {
@@ -148,7 +184,7 @@ void Context::represent(Page& page, int64_t unit, kernels::ThreadPool& threads) 
       for (int64_t t = 0; t < n; ++t)
         scores[h * n + t] = page.logit_sums(l)[h * n + t] + scale * logit[t];
     }
-    const int32_t begin = unit == 0 ? policy_->config().sinks : 0;
+    const int32_t begin = page.position() == 0 ? policy_->config().sinks : 0;
     policy_->represent(shape, keys.data(), scores.data(), begin, out.data());
     kernels::to_kv(layout_.type, out.data(), layout_.row(),
                    page.representatives().subspan(l * row_bytes).data());
@@ -171,14 +207,15 @@ bool Context::reads_units(int layer) const {
   return !config_.slides(layer) || config_.sliding_window > policy_->config().window;
 }
 
-int64_t Context::held_bytes() const { return index_.bytes() + history_.bytes(); }
+int64_t Context::held_bytes() const { return index_.bytes() + history_.bytes() + owners_.bytes(); }
 
 ContextStats Context::stats() const {
   ContextStats s = counters;
   s.tokens = processed();
   s.units = sealed();
-  s.window_bytes = static_cast<int64_t>(pages_.size() + (first_ ? 1 : 0)) * layout_.page_bytes() +
-                   index_.open_bytes();
+  s.window_bytes = index_.open_bytes();
+  for (const auto& page : pages_) s.window_bytes += layout_.page_bytes(page->has_kv());
+  if (first_) s.window_bytes += layout_.page_bytes(first_->has_kv());
   s.index_bytes = held_bytes();
   return s;
 }

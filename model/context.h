@@ -2,7 +2,9 @@
 //
 // A pass over a block is begin(), then for each layer put() and the attention of
 // context_attention.h, then finish(), which seals the units whose tokens have left the window.
-// The engine's thread only.
+//
+// On a ring every shard has the context, its history and its whole index; keys and values of a page
+// are on the shard that page_owners.h names. The engine's thread only.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +19,11 @@
 #include "model/history.h"
 #include "model/model.h"
 #include "model/page.h"
+#include "model/page_owners.h"
 #include "model/policy.h"
 #include "model/resumable.h"
+#include "model/shard_ring.h"
+#include "model/shard_units.h"
 #include "model/unit_cache.h"
 #include "model/unit_index.h"
 #include "model/unit_store.h"
@@ -27,12 +32,14 @@ namespace ringtide::model {
 
 class Context final : public Resumable {
  public:
+  // Null `ring`: all pages are here.
   Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
-          const ModelConfig& config, const std::string& fingerprint);
+          const ModelConfig& config, const std::string& fingerprint, ShardRing* ring = nullptr);
 
   // -- a pass over one block ----
   void begin(std::span<const TokenId> tokens);
-  // Keys (m, kv_heads, head_dim) before RoPE and values of the block, into the layer's pages.
+  // Keys (m, kv_heads, head_dim) before RoPE and values of the block, into the layer's pages that
+  // are here.
   void put(int layer, const float* k, const float* v);
   // The block becomes part of the past. `hidden` is its last row, (hidden,).
   void finish(const float* hidden, int32_t hidden_size, UnitStore& store, UnitCache& cache,
@@ -50,6 +57,8 @@ class Context final : public Resumable {
   // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null
   // otherwise.
   Page* page(int64_t number);
+  // Whether keys and values of this page, or unit, are on this shard.
+  bool has_kv(int64_t number) const { return owners_.here(number); }
   int64_t pages_end() const { return base_ + static_cast<int64_t>(pages_.size()); }
   // Rotations of the block's queries, (block_tokens, head_dim / 2): at their positions, at their
   // place towards the far part, and (one row) where a lookup's query stands.
@@ -70,8 +79,9 @@ class Context final : public Resumable {
   // -- restoring ----
   std::vector<int64_t> absent(const History& history, int64_t tokens,
                               UnitStore& store) const override;
-  std::vector<int64_t> take_up(const History& history, const TakeUp& at,
-                               UnitStore& store) override;
+  std::vector<int64_t> take_up(const History& history, const TakeUp& at, UnitStore& store) override;
+  // Those of `units` that are on no shard; the others are where they belong from now on.
+  std::vector<int64_t> bring(std::span<const int64_t> units, ShardUnits& store) const;
 
   ContextId id() const { return id_; }
   std::vector<float> hidden;    // last row after the last layer, before the final norm
@@ -83,10 +93,13 @@ class Context final : public Resumable {
   int64_t held_bytes() const;
 
  private:
-  std::shared_ptr<Page> new_page(int64_t number) const;
-  void seal(UnitStore& store, UnitCache& cache, kernels::ThreadPool& threads);
+  std::shared_ptr<Page> new_page(int64_t number, const PageOwners& owners) const;
+  void seal(UnitStore& store, UnitCache& cache);
   void seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store, UnitCache& cache);
-  void represent(Page& page, int64_t unit, kernels::ThreadPool& threads);
+  // Representatives of the first `count` pages, which are to be sealed, become final.
+  void represent(int64_t count, kernels::ThreadPool& threads);
+  void represent(int64_t at, Page& page, kernels::ThreadPool& threads);
+  void share_representatives(int64_t count);
   bool reads_units(int layer) const;
 
   ContextId id_;
@@ -95,6 +108,8 @@ class Context final : public Resumable {
   const ModelConfig& config_;  // outlives the context
   History history_;
   UnitIndex index_;
+  ShardRing* ring_;
+  PageOwners owners_;
   int64_t base_ = 0;  // unit of the first page: the first that is not sealed
   std::deque<std::shared_ptr<Page>> pages_;
   std::shared_ptr<Page> first_;  // page 0, once sealed

@@ -8,47 +8,82 @@
 // In a layer that slides a window of its own, a query sees the keys in that window at their true
 // distance and no others, whatever the policy: no sinks, no lookup. A window longer than the
 // policy's reaches into sealed units, and these are read like selected ones.
+//
+// On a ring each shard attends with the keys of its own pages, and the partial results are merged
+// (shard_ring.h). What is missing on one shard is made again by all.
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <span>
 #include <vector>
 
 #include "kernels/attention.h"
 #include "model/context.h"
 #include "model/group_reader.h"
+#include "model/shard_ring.h"
 #include "model/unit_rotations.h"
 
 namespace ringtide::model {
 
+// Rows of one context: an execution block, already begun.
+struct Segment {
+  Context* context = nullptr;
+  std::span<const TokenId> tokens;
+};
+
 class ContextAttention {
  public:
+  // `cache` reads the units of this shard; `store` gives those of all. Null `ring`: all is here.
   ContextAttention(UnitCache& cache, UnitStore& store, kernels::ThreadPool& threads,
-                   const Recover& recover)
-      : cache_(cache), threads_(threads), recover_(recover), groups_(cache, store, recover) {}
+                   const Recover& recover, ShardRing* ring = nullptr)
+      : cache_(cache),
+        threads_(threads),
+        recover_(recover),
+        ring_(ring),
+        groups_(cache, store, recover) {}
 
-  // q (m, heads, head_dim) of the block begun in `context`, before RoPE; the layer's keys and
-  // values are put already. Writes o (m, heads, head_dim). q is left rotated.
-  void run(Context& context, int layer, float* q, float* o);
+  // q (rows, heads, head_dim) of the segments' blocks, before RoPE, of all rows; the layer's keys
+  // and values are put already. Writes o (rows, heads, head_dim), of the rows in `own` where rows
+  // are split, else of all. q is left rotated.
+  void run(std::span<const Segment> segments, int layer, RowRange own, float* q, float* o);
 
  private:
+  // A segment in the course of run().
+  struct Part {
+    Context* context;
+    int64_t row;                   // its first
+    std::vector<int64_t> units;    // attended to besides pages
+    std::vector<int64_t> missing;  // of them
+    std::vector<int64_t> missing_groups;
+    std::set<int64_t> recovered;
+  };
+  void turn(Part& part, int layer, float* q, float* mean);
   void learn(Context& context, int layer, const float* q);
+  // (o, lse_) of the part's rows over what lies here.
+  void attend(Part& part, int layer, const float* q, const float* mean, float* o, bool first);
   void near(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
   void far_pages(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
-  void units(Context& context, int layer, std::span<const int64_t> units,
+  void units(Part& part, int layer, std::span<const int64_t> units, bool first,
              std::vector<kernels::KvBlock>& blocks);
-  void slide(Context& context, int layer, float* q, float* o);
-  void merge_far(Context& context, int layer, const float* q, kernels::Band band, float* o);
-  void select(Context& context, int layer, const float* q, std::vector<int64_t>& units);
+  void slide(Part& part, int layer, const float* q, float* o, bool first);
+  void merge_far(Part& part, int layer, const float* q, kernels::Band band, float* o, bool first);
+  void select(Part& part, int layer, const float* mean);
+  // Merges the shards' results. False: something is missing somewhere; parts say what.
+  bool complete(int layer, RowRange own, int64_t rows, float* o);
+  void recover(Part& part, int layer);
 
   UnitCache& cache_;
   kernels::ThreadPool& threads_;
   Recover recover_;
+  ShardRing* ring_;
   GroupReader groups_;
+  std::vector<Part> parts_;
   std::vector<kernels::KvBlock> blocks_;
   UnitRotations rotations_, sliding_rotations_;
   std::vector<UnitCache::Want> wants_;
-  std::vector<int64_t> units_;
-  std::vector<float> far_q_, o2_, lse_, lse2_, mean_, scratch_;
+  std::vector<int64_t> here_;  // units whose payload lies on this shard
+  std::vector<float> far_q_, o2_, lse_, lse2_, means_, scratch_;
 };
 
 }  // namespace ringtide::model

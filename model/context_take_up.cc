@@ -66,12 +66,15 @@ std::vector<int64_t> Context::absent(const History& history, int64_t tokens,
   return absent;
 }
 
-std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at,
-                                      UnitStore& store) {
+std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at, UnitStore& store) {
   const PageLayout& layout = layout_;
   const uint32_t last_part = static_cast<uint32_t>(layout.layers);
   History past = history_;
-  for (size_t b = 0; b < at.blocks; ++b) past.add(history.block(b));
+  PageOwners owners = owners_;
+  for (size_t b = 0; b < at.blocks; ++b) {
+    past.add(history.block(b));
+    owners.append(static_cast<int64_t>(history.block(b).size()));
+  }
   const int64_t sealed = past.sealed_at(at.tokens);
 
   std::vector<PartRead> reads;
@@ -81,7 +84,7 @@ std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at,
     unit_of.push_back(unit);
   };
   auto load_page = [&](int64_t unit) {
-    std::shared_ptr<Page> page = new_page(unit);
+    std::shared_ptr<Page> page = new_page(unit, owners);
     for (uint32_t l = 0; l < last_part; ++l) read(unit, l, page->chunk(static_cast<int>(l)));
     if (layout.representatives) read(unit, last_part, page->representatives());
     page->represented = layout.representatives;
@@ -112,11 +115,16 @@ std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at,
   }
   if (!lost.empty()) return lost;
   history_ = std::move(past);
+  owners_ = std::move(owners);
   base_ = sealed;
   pages_.assign(pages.begin(), pages.end());
   first_ = std::move(first);
   index_ = std::move(index);
   return {};
+}
+
+std::vector<int64_t> Context::bring(std::span<const int64_t> units, ShardUnits& store) const {
+  return store.bring(id_, history_, layout_, owners_, units);
 }
 
 }  // namespace ringtide::model

@@ -1,7 +1,9 @@
-// The engine of this machine's processors: contexts, their budget, and passes over them.
+// The engine of this machine's processors: contexts, their budget, and passes over them. Alone, or
+// as a shard of a ring: of which only the places that say ring_ know.
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 #include <unordered_map>
 
@@ -12,6 +14,9 @@
 #include "model/model.h"
 #include "model/restore.h"
 #include "model/sampler.h"
+#include "model/shard_engine.h"
+#include "model/shard_ring.h"
+#include "model/shard_units.h"
 #include "model/transformer.h"
 
 namespace ringtide::model {
@@ -32,34 +37,42 @@ const char* name_of(ActivationType a) {
 class CpuEngine final : public Engine {
  public:
   CpuEngine(std::shared_ptr<const Model> model, std::shared_ptr<const CpuWeights> weights,
-            const EngineOptions& options, UnitStore& store)
+            const EngineOptions& options, UnitStore& store, ShardTransport* transport)
       : model_(std::move(model)),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
         store_(store),
+        ring_(transport ? std::make_unique<ShardRing>(*transport) : nullptr),
+        ring_units_(ring_ ? std::make_unique<ShardUnits>(store, *ring_) : nullptr),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
         weights_(weights ? std::move(weights)
                          : pack_weights(*model_, options.activations, threads_)),
         fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/2" : "/kv32/2") +
-                     name_of(weights_->activations)),
+                     name_of(weights_->activations) +
+                     (ring_ ? "/ring" + std::to_string(ring_->shards()) : "")),
         cache_(store),
-        transformer_(*model_, *weights_, threads_),
+        transformer_(*model_, *weights_, threads_, ring_.get()),
         attention_(make_attention()) {}
 
   void open(ContextId id, const PolicyConfig& config) override {
-    auto context = make_context(id, config);
-    reserve(config, context->layout(), 0);
+    std::unique_ptr<Context> context;
+    agree([&] {
+      context = make_context(id, config);
+      reserve(config, context->layout(), 0);
+    });
     contexts_[id] = std::move(context);
     update_cache_capacity();
   }
 
   void restore(ContextId id, const PolicyConfig& config, std::vector<TokenId> tokens,
                std::vector<int32_t> block_lengths) override {
-    History history = History::of(config, fingerprint_, tokens, block_lengths);
-    const PageLayout layout = make_context(id, config)->layout();
-    reserve(config, layout, returning_reserve(history, layout));
-    returns_.insert_or_assign(id, Return(std::move(history)));
+    agree([&] {
+      History history = History::of(config, fingerprint_, tokens, block_lengths);
+      const PageLayout layout = make_context(id, config)->layout();
+      reserve(config, layout, returning_reserve(history, layout));
+      returns_.insert_or_assign(id, Return(std::move(history)));
+    });
     update_cache_capacity();
   }
 
@@ -68,7 +81,7 @@ class CpuEngine final : public Engine {
     if (found == returns_.end()) return {.finished = true};
     Return& back = found->second;
     try {
-      back.step(passes(id, back.history().policy()));
+      guard([&] { back.step(passes(id, back.history().policy())); });
     } catch (...) {
       close(id);
       throw;
@@ -160,13 +173,21 @@ class CpuEngine final : public Engine {
 
  private:
   ContextAttention make_attention() {
-    return ContextAttention(cache_, store_, threads_, [this](Context& context, const auto& lost) {
+    const auto recover = [this](Context& context, std::vector<int64_t> lost) {
+      if (ring_units_) lost = context.bring(lost, *ring_units_);
+      if (lost.empty()) return;
       Rebuild rebuild(lost);
       const Passes p = passes(context.id(), context.policy().config());
       while (!rebuild.done()) rebuild.step(context.history(), p);
       context.counters.units_recomputed += rebuild.rebuilt();
-    });
+    };
+    return ContextAttention(cache_, all_units(), threads_, recover, ring_.get());
   }
+
+  // The units of all shards.
+  UnitStore& all_units() { return ring_units_ ? *ring_units_ : store_; }
+  void agree(const std::function<void()>& check) { ring_ ? ring_->agree(check) : check(); }
+  void guard(const std::function<void()>& body) { ring_ ? ring_->guard(body) : body(); }
 
   // Passes over contexts that are not in contexts_, with activations of their own: a pass of
   // another context may be waiting for one of these.
@@ -178,7 +199,7 @@ class CpuEngine final : public Engine {
               const Segment segment{static_cast<Context*>(&context), block};
               run({&segment, 1}, attention, act);
             },
-            store_};
+            all_units()};
   }
 
   Context& get(ContextId id) {
@@ -197,13 +218,16 @@ class CpuEngine final : public Engine {
                             kv_type_,
                             policy->represents(),
                             !c.sliding_inv_freq.empty()};
-    return std::make_unique<Context>(id, std::move(policy), layout, c, fingerprint_);
+    return std::make_unique<Context>(id, std::move(policy), layout, c, fingerprint_, ring_.get());
   }
 
   // Bytes that a context of any length may come to hold: the pages in reach of a block, page 0, and
   // the open group of its index.
-  static int64_t window_reserve(const PolicyConfig& config, const PageLayout& layout) {
-    return (config.window / config.unit + config.block / config.unit + 2) * layout.page_bytes() +
+  int64_t window_reserve(const PolicyConfig& config, const PageLayout& layout) const {
+    const int64_t block = config.block / config.unit,
+                  pages = config.window / config.unit + block + 2;
+    const int64_t here = PageOwners::most(pages, block, ring_ ? ring_->shards() : 1);
+    return here * layout.page_bytes() + (pages - here) * layout.page_bytes(false) +
            (layout.representatives ? IndexGroup::bytes(layout) : 0);
   }
 
@@ -268,7 +292,7 @@ class CpuEngine final : public Engine {
   // A pass that fails leaves its contexts half extended: they go, to be restored from their tokens.
   void run_or_close(std::span<const Segment> segments) {
     try {
-      run(segments, attention_, activations_);
+      guard([&] { run(segments, attention_, activations_); });
     } catch (...) {
       for (const Segment& s : segments) close(s.context->id());
       throw;
@@ -279,8 +303,10 @@ class CpuEngine final : public Engine {
   const std::shared_ptr<const Model> model_;
   const int64_t budget_;
   const kernels::KvType kv_type_;
-  UnitStore& store_;
+  UnitStore& store_;  // of this engine alone
   // The engine's thread.
+  const std::unique_ptr<ShardRing> ring_;  // null: no other shards
+  const std::unique_ptr<ShardUnits> ring_units_;
   kernels::ThreadPool threads_;
   const std::shared_ptr<const CpuWeights> weights_;
   const std::string fingerprint_;
@@ -298,7 +324,15 @@ class CpuEngine final : public Engine {
 std::unique_ptr<Engine> make_cpu_engine(std::shared_ptr<const Model> model,
                                         const EngineOptions& options, UnitStore& units,
                                         std::shared_ptr<const CpuWeights> weights) {
-  return std::make_unique<CpuEngine>(std::move(model), std::move(weights), options, units);
+  return std::make_unique<CpuEngine>(std::move(model), std::move(weights), options, units, nullptr);
+}
+
+std::unique_ptr<Engine> make_shard_engine(std::shared_ptr<const Model> model,
+                                          const EngineOptions& options, UnitStore& own_units,
+                                          ShardTransport& transport,
+                                          std::shared_ptr<const CpuWeights> weights) {
+  return std::make_unique<CpuEngine>(std::move(model), std::move(weights), options, own_units,
+                                     transport.shards() > 1 ? &transport : nullptr);
 }
 
 }  // namespace ringtide::model

@@ -44,30 +44,27 @@ std::shared_ptr<const IndexGroup> remake_group(const History& history, const Pag
 }
 
 void GroupReader::fetch(Context& context, int layer, std::span<const int64_t> groups,
-                        std::vector<const std::byte*>& rows) {
+                        std::vector<const std::byte*>& rows, std::vector<int64_t>& missing) {
   const int64_t bytes = IndexGroup::rows_bytes(context.layout());
-  remade_.clear();
-  // Making a group again may need passes, which use the cache: what was fetched before is void
-  // then.
-  for (bool complete = false; !complete;) {
-    wants_.clear();
-    for (const int64_t g : groups)
-      wants_.push_back({context.history().group_key(g), static_cast<uint32_t>(layer)});
-    cache_.fetch(wants_, bytes);
-    complete = true;
-    for (size_t i = 0; i < groups.size(); ++i) {
-      if (wants_[i].data || remade_.contains(groups[i])) continue;
-      const auto made = remake(context, groups[i]);
-      remade_[groups[i]].assign(made->rows(layer).begin(), made->rows(layer).end());
-      complete = false;
-    }
-  }
+  wants_.clear();
+  for (const int64_t g : groups)
+    wants_.push_back({context.history().group_key(g), static_cast<uint32_t>(layer)});
+  cache_.fetch(wants_, bytes);
   rows.clear();
-  for (size_t i = 0; i < groups.size(); ++i)
-    rows.push_back(wants_[i].data ? wants_[i].data : remade_.at(groups[i]).data());
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const std::byte* found = wants_[i].data;
+    if (const auto made = remade_.find(wants_[i].key); !found && made != remade_.end())
+      found = made->second.data();
+    if (!found) {
+      missing.push_back(groups[i]);
+      zeros_.resize(bytes);
+      found = zeros_.data();
+    }
+    rows.push_back(found);
+  }
 }
 
-std::shared_ptr<const IndexGroup> GroupReader::remake(Context& context, int64_t group) {
+void GroupReader::remake(Context& context, int layer, int64_t group) {
   std::vector<int64_t> lost;
   auto made = remake_group(context.history(), context.layout(), group, context.id(), store_, lost);
   if (!made) {
@@ -78,8 +75,9 @@ std::shared_ptr<const IndexGroup> GroupReader::remake(Context& context, int64_t 
   if (!made)
     throw std::runtime_error("unit " + std::to_string(lost.front()) +
                              " was recomputed but the store does not give it back");
+  const auto rows = made->rows(layer);
+  remade_[context.history().group_key(group)].assign(rows.begin(), rows.end());
   ++context.counters.groups_remade;
-  return made;
 }
 
 }  // namespace ringtide::model

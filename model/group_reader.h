@@ -35,22 +35,28 @@ std::shared_ptr<const IndexGroup> remake_group(const History& history, const Pag
 
 class GroupReader {
  public:
+  // `cache` reads the groups; `store` gives the units that a lost one is made of.
   GroupReader(UnitCache& cache, UnitStore& store, Recover recover)
       : cache_(cache), store_(store), recover_(std::move(recover)) {}
 
   // rows[i]: representatives of full group groups[i] in `layer`, (kUnits, heads, head_dim). They
-  // hold until the cache's next call.
+  // hold until the cache's next call. A group that is lost is added to `missing`, and its rows are
+  // zeros.
   void fetch(Context& context, int layer, std::span<const int64_t> groups,
-             std::vector<const std::byte*>& rows);
+             std::vector<const std::byte*>& rows, std::vector<int64_t>& missing);
+  // Makes a group again, for the next fetches of this layer whether or not the store keeps it. May
+  // take passes: what the cache gave out is void afterwards.
+  void remake(Context& context, int layer, int64_t group);
+  // Forgets what was made again.
+  void forget() { remade_.clear(); }
 
  private:
-  std::shared_ptr<const IndexGroup> remake(Context& context, int64_t group);
-
   UnitCache& cache_;
   UnitStore& store_;
   Recover recover_;
   std::vector<UnitCache::Want> wants_;
-  std::map<int64_t, std::vector<std::byte>> remade_;  // of the last fetch, by group
+  std::map<UnitKey, std::vector<std::byte>> remade_;  // rows of one layer
+  std::vector<std::byte> zeros_;
 };
 
 }  // namespace ringtide::model

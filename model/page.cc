@@ -9,30 +9,33 @@
 namespace ringtide::model {
 namespace {
 
-int64_t float_count(const PageLayout& l) {
+int64_t float_count(const PageLayout& l, bool with_kv) {
   int64_t n = l.rotation_floats();
   if (l.representatives) {
-    n += l.layers * l.row();                          // query sums
-    n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
+    n += l.layers * l.row();                                       // query sums
+    if (with_kv) n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
   }
   return n;
 }
 
 }  // namespace
 
-int64_t PageLayout::page_bytes() const {
-  return layers * chunk_bytes() + unit_index_bytes() +
-         float_count(*this) * static_cast<int64_t>(sizeof(float));
+int64_t PageLayout::page_bytes(bool with_kv) const {
+  return (with_kv ? layers * chunk_bytes() : 0) + unit_index_bytes() +
+         float_count(*this, with_kv) * static_cast<int64_t>(sizeof(float));
 }
 
 void Page::Free::operator()(void* p) const { std::free(p); }
 
 Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
-           std::span<const double> sliding_inv_freq, int64_t position)
-    : layout_(layout), position_(position), floats_(new float[float_count(layout)]()) {
+           std::span<const double> sliding_inv_freq, int64_t position, bool with_kv)
+    : layout_(layout),
+      position_(position),
+      has_kv_(with_kv),
+      floats_(new float[float_count(layout, with_kv)]()) {
   const size_t bytes =
-      (layout.layers * layout.chunk_bytes() + layout.unit_index_bytes() + 63) / 64 * 64;
-  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
+      (layout.layers * chunk_bytes() + layout.unit_index_bytes() + 63) / 64 * 64;  // may be 0
+  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(bytes, 64))));
   if (!bytes_) throw std::bad_alloc();
   // Layers that slide a window have no representatives: theirs stay 0.
   std::ranges::fill(representatives(), std::byte{0});
@@ -44,7 +47,8 @@ Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
 }
 
 std::span<std::byte> Page::representatives() {
-  return {k(layout_.layers), static_cast<size_t>(layout_.unit_index_bytes())};
+  return {bytes_.get() + layout_.layers * chunk_bytes(),
+          static_cast<size_t>(layout_.unit_index_bytes())};
 }
 
 float* Page::query_sum(int layer) {

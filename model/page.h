@@ -1,7 +1,9 @@
 // The memory of a unit's worth of consecutive tokens, all layers, while they are in the window.
 //
 // A page is written token by token, then sealed; from then on its keys, values and representatives
-// never change, and the unit store may hold on to it while it writes them out.
+// never change, and the unit store may hold on to it while it writes them out. Where its keys and
+// values lie on another shard of a ring, it holds only what every shard needs: rotations, sums of
+// queries, representatives.
 #pragma once
 
 #include <cstddef>
@@ -31,25 +33,29 @@ struct PageLayout {
     return representatives ? layers * row() * kernels::kv_bytes(type) : 0;
   }
   // Cosines and sines of a page's positions, twice where sliding layers have their own.
-  int64_t rotation_floats() const { return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1); }
-  int64_t page_bytes() const;  // all that a Page allocates
+  int64_t rotation_floats() const {
+    return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1);
+  }
+  // All that a Page allocates, with its keys and values or without.
+  int64_t page_bytes(bool with_kv = true) const;
 };
 
 class Page {
  public:
   // sliding_inv_freq: of sliding layers, where the layout says that they differ.
   Page(const PageLayout& layout, std::span<const double> inv_freq,
-       std::span<const double> sliding_inv_freq, int64_t position);
+       std::span<const double> sliding_inv_freq, int64_t position, bool with_kv = true);
 
-  // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE.
+  bool has_kv() const { return has_kv_; }
+  // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE. REQUIRES: has_kv().
   std::byte* k(int layer) { return bytes_.get() + layer * layout_.chunk_bytes(); }
   std::byte* v(int layer) { return k(layer) + layout_.half_bytes(); }
+  // Keys and values of a layer; empty where they are not here.
   std::span<const std::byte> chunk(int layer) const {
-    return {bytes_.get() + layer * layout_.chunk_bytes(),
-            static_cast<size_t>(layout_.chunk_bytes())};
+    return {bytes_.get() + layer * chunk_bytes(), static_cast<size_t>(chunk_bytes())};
   }
   std::span<std::byte> chunk(int layer) {
-    return {k(layer), static_cast<size_t>(layout_.chunk_bytes())};
+    return {bytes_.get() + layer * chunk_bytes(), static_cast<size_t>(chunk_bytes())};
   }
   // Rotations of the page's positions, (unit, head_dim / 2), in the layers that slide or do not.
   const float* cos(bool sliding) const {
@@ -59,7 +65,7 @@ class Page {
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
   // as are the next two.
   std::span<std::byte> representatives();
-  // Partial sums of logits per key of a layer, (heads, unit).
+  // Partial sums of logits per key of a layer, (heads, unit). REQUIRES: has_kv().
   float* logit_sums(int layer);
   // Sum of the rotated queries that stand in this page, of a layer, (heads, head_dim).
   float* query_sum(int layer);
@@ -73,8 +79,10 @@ class Page {
   struct Free {
     void operator()(void* p) const;
   };
+  int64_t chunk_bytes() const { return has_kv_ ? layout_.chunk_bytes() : 0; }
   PageLayout layout_;
   int64_t position_;
+  bool has_kv_;
   std::unique_ptr<std::byte[], Free> bytes_;
   std::unique_ptr<float[]> floats_;
 };

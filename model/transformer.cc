@@ -27,6 +27,8 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
   int64_t rows = 0;
   for (const Segment& s : segments) rows += static_cast<int64_t>(s.tokens.size());
   act.resize(c, rows);
+  const bool split = ring_ && segments.size() == 1 && ring_->splits(rows);
+  const RowRange own = split ? ring_->rows_of(ring_->shard(), rows) : RowRange{0, rows};
 
   const auto gate_mul =
       c.activation == Activation::GeluTanh ? kernels::gelu_mul : kernels::silu_mul;
@@ -34,35 +36,39 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
   // embedding: tokens -> x (rows, hidden)
   const RawMatrix& embedding = tensors_.embedding;
   const int64_t embedding_row = kernels::row_bytes(embedding.type, c.hidden);
-  float* x = act.x.data();
+  int64_t row = 0;
   for (const Segment& s : segments)
     for (TokenId t : s.tokens) {
-      kernels::dequantize(embedding.type, embedding.rows + t * embedding_row, c.hidden, x);
-      x += c.hidden;
+      kernels::dequantize(embedding.type, embedding.rows + t * embedding_row, c.hidden,
+                          act.x.data() + row++ * c.hidden);
     }
-  x = act.x.data();
+  // From here on of this engine's own rows: n of them.
+  const int64_t n = own.size();
+  float* const x = act.x.data() + own.begin * c.hidden;
+  float* const h = act.h.data();
+  float* const q = act.q.data() + own.begin * q_row;
+  float* const k = act.k.data() + own.begin * kv_row;
+  float* const v = act.v.data() + own.begin * kv_row;
   if (c.embedding_scale != 1) {
-    for (int64_t i = 0; i < rows * c.hidden; ++i) x[i] *= c.embedding_scale;
+    for (int64_t i = 0; i < n * c.hidden; ++i) x[i] *= c.embedding_scale;
   }
 
-  const auto linear = [&](const std::vector<float>& in, const kernels::PackedMatrix& w,
-                          const std::vector<float>& bias, std::vector<float>& out) {
-    kernels::matmul(in.data(), rows, w, out.data(), Write::Replace, threads_);
-    if (!bias.empty()) kernels::add(out.data(), bias.data(), 0, rows, w.n, threads_);
+  const auto linear = [&](const float* in, const kernels::PackedMatrix& w,
+                          const std::vector<float>& bias, float* out) {
+    kernels::matmul(in, n, w, out, Write::Replace, threads_);
+    if (!bias.empty()) kernels::add(out, bias.data(), 0, n, w.n, threads_);
   };
-  const auto norm_heads = [&](std::vector<float>& heads, const std::vector<float>& weight, int n) {
+  const auto norm_heads = [&](float* heads, const std::vector<float>& weight, int count) {
     if (weight.empty()) return;
-    kernels::rms_norm(heads.data(), weight.data(), c.norm_eps, rows * n, c.head_dim, heads.data(),
-                      threads_);
+    kernels::rms_norm(heads, weight.data(), c.norm_eps, n * count, c.head_dim, heads, threads_);
   };
   // x += norm(w * in), where there is such a norm.
-  const auto add_to_x = [&](const std::vector<float>& in, const kernels::PackedMatrix& w,
+  const auto add_to_x = [&](const float* in, const kernels::PackedMatrix& w,
                             const std::vector<float>& norm) {
-    if (norm.empty()) return kernels::matmul(in.data(), rows, w, x, Write::Add, threads_);
-    float* h = act.h.data();
-    kernels::matmul(in.data(), rows, w, h, Write::Replace, threads_);
-    kernels::rms_norm(h, norm.data(), c.norm_eps, rows, c.hidden, h, threads_);
-    kernels::add(x, h, c.hidden, rows, c.hidden, threads_);
+    if (norm.empty()) return kernels::matmul(in, n, w, x, Write::Add, threads_);
+    kernels::matmul(in, n, w, h, Write::Replace, threads_);
+    kernels::rms_norm(h, norm.data(), c.norm_eps, n, c.hidden, h, threads_);
+    kernels::add(x, h, c.hidden, n, c.hidden, threads_);
   };
 
   for (int layer = 0; layer < c.layers; ++layer) {
@@ -70,28 +76,33 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
     const CpuLayer& w = weights_.layers[layer];
 
     // attention: x += wo * attend(rope(wq * norm(x)), rope(wk * norm(x)), wv * norm(x))
-    kernels::rms_norm(x, t.attention_norm.data(), c.norm_eps, rows, c.hidden, act.h.data(),
-                      threads_);
-    linear(act.h, w.wq, t.q_bias, act.q);
-    linear(act.h, w.wk, t.k_bias, act.k);
-    linear(act.h, w.wv, t.v_bias, act.v);
-    norm_heads(act.q, t.q_norm, c.heads);
-    norm_heads(act.k, t.k_norm, c.kv_heads);
+    kernels::rms_norm(x, t.attention_norm.data(), c.norm_eps, n, c.hidden, h, threads_);
+    linear(h, w.wq, t.q_bias, q);
+    linear(h, w.wk, t.k_bias, k);
+    linear(h, w.wv, t.v_bias, v);
+    norm_heads(q, t.q_norm, c.heads);
+    norm_heads(k, t.k_norm, c.kv_heads);
+    if (split) {
+      const ShardRing::Columns columns[] = {
+          {act.q.data(), q_row}, {act.k.data(), kv_row}, {act.v.data(), kv_row}};
+      ring_->share(columns, rows);
+    }
     int64_t at = 0;
     for (const Segment& s : segments) {
       s.context->put(layer, act.k.data() + at * kv_row, act.v.data() + at * kv_row);
-      attention.run(*s.context, layer, act.q.data() + at * q_row, act.attn.data() + at * q_row);
       at += static_cast<int64_t>(s.tokens.size());
     }
-    add_to_x(act.attn, w.wo, t.post_attention_norm);
+    attention.run(segments, layer, own, act.q.data(), act.attn.data());
+    add_to_x(act.attn.data() + own.begin * q_row, w.wo, t.post_attention_norm);
 
     // feed-forward: x += down * (activation(gate * norm(x)) . (up * norm(x)))
-    kernels::rms_norm(x, t.ffn_norm.data(), c.norm_eps, rows, c.hidden, act.h.data(), threads_);
-    linear(act.h, w.gate, {}, act.gate);
-    linear(act.h, w.up, {}, act.up);
-    gate_mul(act.gate.data(), act.up.data(), rows * c.ffn, threads_);
-    add_to_x(act.gate, w.down, t.post_ffn_norm);
+    kernels::rms_norm(x, t.ffn_norm.data(), c.norm_eps, n, c.hidden, h, threads_);
+    linear(h, w.gate, {}, act.gate.data());
+    linear(h, w.up, {}, act.up.data());
+    gate_mul(act.gate.data(), act.up.data(), n * c.ffn, threads_);
+    add_to_x(act.gate.data(), w.down, t.post_ffn_norm);
   }
+  if (split) ring_->share_last(act.x.data(), c.hidden, rows);
 }
 
 void Transformer::logits(const float* x, int64_t rows, float* logits, std::vector<float>& scratch) {

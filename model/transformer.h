@@ -10,14 +10,9 @@
 #include "model/context_attention.h"
 #include "model/cpu_weights.h"
 #include "model/model.h"
+#include "model/shard_ring.h"
 
 namespace ringtide::model {
-
-// Rows of one context: an execution block, already begun.
-struct Segment {
-  Context* context = nullptr;
-  std::span<const TokenId> tokens;
-};
 
 // The activations of one pass; grows to the largest pass and is used again.
 struct Activations {
@@ -31,11 +26,18 @@ struct Activations {
 
 class Transformer {
  public:
-  Transformer(const Model& model, const CpuWeights& weights, kernels::ThreadPool& threads)
-      : config_(model.config), tensors_(model.tensors), weights_(weights), threads_(threads) {}
+  // Null `ring`: this engine computes every row.
+  Transformer(const Model& model, const CpuWeights& weights, kernels::ThreadPool& threads,
+              ShardRing* ring = nullptr)
+      : config_(model.config),
+        tensors_(model.tensors),
+        weights_(weights),
+        threads_(threads),
+        ring_(ring) {}
 
   // Runs the segments' rows through all layers, leaving the residual stream in act.x in the order
-  // of the segments. Contexts are begun and not yet finished.
+  // of the segments. Contexts are begun and not yet finished. The rows of a long block are split
+  // over the shards of a ring: of these, act.x has this shard's and the last.
   void forward(std::span<const Segment> segments, ContextAttention& attention, Activations& act);
 
   // logits (rows, vocabulary) of residual rows (rows, hidden).
@@ -46,6 +48,7 @@ class Transformer {
   const Tensors& tensors_;  // the embedding and the norms
   const CpuWeights& weights_;
   kernels::ThreadPool& threads_;
+  ShardRing* ring_;
 };
 
 }  // namespace ringtide::model

@@ -204,11 +204,11 @@ TEST_P(AnyRestore, RecomputesAUnitThatIsLostWhileItIsNeeded) {
     // Hardly more than the least: selected units are read from the store again and again.
     const auto run = [&](bool faults) {
       testing::MemoryUnits store;
-      options.ram_budget = policy == PolicyKind::Exact ? 176 << 10 : kind.least_budget;
+      options.ram_budget = policy == PolicyKind::Exact ? 200 << 10 : kind.least_budget;
       auto e = make(store);
       e->open(1, p);
       Runner r{*e, 1, BlockPlan(p.block), {}};
-      r.append(random_tokens(21, 320));
+      r.append(random_tokens(21, policy == PolicyKind::Exact ? 1200 : 320));
       r.finish_prompt();
       e->close(1);  // forget the window; units in memory stay cached, so lose them all below
       auto fresh = make(store);
@@ -235,7 +235,7 @@ TEST_P(AnyRestore, RecomputesAUnitThatIsLostWhileItIsNeeded) {
 TEST_P(AnyEngine, MemoryStaysWithinTheBudgetAndItsSizeChangesNoBit) {
   std::vector<std::vector<float>> results;
   for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::InfLlm})
-    for (int64_t budget : {600 << 10, 64 << 20}) {
+    for (int64_t budget : {kind.small_budget, int64_t{64} << 20}) {
       testing::MemoryUnits store;
       options.ram_budget = budget;
       auto e = make(store);

@@ -38,6 +38,7 @@ struct EngineKind {
   double tolerance;            // to the float64 reference, relative to the largest logit
   double tie;                  // relevances closer than this may be told apart differently
   int64_t least_budget = 256 << 10;  // of memory in which infllm hardly goes on
+  int64_t small_budget = 600 << 10;  // in which 3,000 tokens do not stay, of either policy
   int32_t least_unit = 1;
   bool true_positions = true;  // of infllm
   bool keeps_exact = false;    // under `exact` everything stays on the device

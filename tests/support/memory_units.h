@@ -75,6 +75,20 @@ class MemoryUnits : public model::UnitStore {
     std::lock_guard lock(mutex_);
     units_.clear();
   }
+  // Which of several stores that share this memory have what lies here (sharded_engine.h).
+  void hold(int shard, const model::UnitKey& key) {
+    std::lock_guard lock(mutex_);
+    holders_[key].insert(shard);
+  }
+  bool held(int shard, const model::UnitKey& key) {
+    std::lock_guard lock(mutex_);
+    const auto found = holders_.find(key);
+    return found != holders_.end() && found->second.contains(shard);
+  }
+  void let_go(int shard) {
+    std::lock_guard lock(mutex_);
+    for (auto& [key, shards] : holders_) shards.erase(shard);
+  }
   int64_t puts = 0, part_reads = 0, group_reads = 0;
   bool refuses = false;  // what is put is lost at once, as on a full disk
 
@@ -83,6 +97,7 @@ class MemoryUnits : public model::UnitStore {
   std::map<model::UnitKey, std::vector<std::vector<std::byte>>> units_;
   std::map<int64_t, model::UnitKey> numbers_, groups_;  // of the last put
   std::set<model::UnitKey> corrupt_;
+  std::map<model::UnitKey, std::set<int>> holders_;
 };
 
 }  // namespace ringtide::testing

@@ -1,0 +1,180 @@
+#include "model/shard_ring.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+
+#include "model/engine.h"
+#include "model/types.h"
+
+namespace ringtide::model {
+namespace {
+
+std::string name(int shard) { return "shard " + std::to_string(shard); }
+
+// How a shard's check ended, as it travels.
+struct Verdict {
+  enum class Kind : uint32_t { Fine, OutOfBudget, ModelError } kind = Kind::Fine;
+  std::array<char, 508> why = {};
+};
+
+}  // namespace
+
+std::span<const std::byte> ShardRing::gather(std::span<const std::byte> mine) {
+  all_.resize(mine.size() * shards());
+  transport_.gather(step_++, mine, all_);
+  return all_;
+}
+
+std::vector<int64_t> ShardRing::gather_numbers(std::span<const int64_t> mine) {
+  const int64_t count = static_cast<int64_t>(mine.size());
+  std::vector<int64_t> counts(shards()), padded(mine.begin(), mine.end());
+  std::memcpy(counts.data(), gather(std::as_bytes(std::span(&count, 1))).data(),
+              counts.size() * sizeof(int64_t));
+  padded.resize(*std::max_element(counts.begin(), counts.end()));
+  if (padded.empty()) return {};
+  const std::span<const std::byte> all = gather(std::as_bytes(std::span(padded)));
+  std::vector<int64_t> numbers;
+  for (int s = 0; s < shards(); ++s) {
+    const size_t at = numbers.size();
+    numbers.resize(at + counts[s]);
+    if (counts[s] > 0)
+      std::memcpy(numbers.data() + at, all.data() + s * padded.size() * sizeof(int64_t),
+                  counts[s] * sizeof(int64_t));
+  }
+  return numbers;
+}
+
+void ShardRing::share(std::span<const Columns> columns, int64_t rows) {
+  int64_t width = 0, most = 0;
+  for (const Columns& c : columns) width += c.width;
+  for (int s = 0; s < shards(); ++s) most = std::max(most, rows_of(s, rows).size());
+  sent_.resize(most * width);
+  const RowRange own = rows_of(shard(), rows);
+  float* to = sent_.data();
+  for (const Columns& c : columns)
+    to = std::copy_n(c.data + own.begin * c.width, own.size() * c.width, to);
+  const auto all = gather(std::as_bytes(std::span(sent_)));
+  for (int s = 0; s < shards(); ++s) {
+    if (s == shard()) continue;
+    const RowRange of = rows_of(s, rows);
+    const std::byte* from = all.data() + s * sent_.size() * sizeof(float);
+    for (const Columns& c : columns) {
+      const size_t bytes = of.size() * c.width * sizeof(float);
+      std::memcpy(c.data + of.begin * c.width, from, bytes);
+      from += bytes;
+    }
+  }
+}
+
+void ShardRing::share_last(float* rows, int64_t width, int64_t count) {
+  const size_t bytes = width * sizeof(float);
+  const RowRange own = rows_of(shard(), count);
+  const auto all = gather(std::as_bytes(std::span(rows + (own.end - 1) * width, width)));
+  std::memcpy(rows + (count - 1) * width, all.data() + (shards() - 1) * bytes, bytes);
+}
+
+// Partial results of a shard's rows start at the shard after it and go around, each adding its own.
+void ShardRing::merge_to_owners(const kernels::HeadShape& shape, int64_t rows, float* o, float* lse,
+                                kernels::ThreadPool& threads) {
+  const int64_t row = int64_t{shape.heads} * shape.head_dim;
+  const int n = shards();
+  const auto owner = [&](int behind) { return (shard() - behind + 2 * n) % n; };
+  for (int hop = 0; hop < n - 1; ++hop) {
+    const RowRange give = rows_of(owner(hop + 1), rows), take = rows_of(owner(hop + 2), rows);
+    sent_.resize(give.size() * (row + shape.heads));
+    came_.resize(take.size() * (row + shape.heads));
+    std::copy_n(lse + give.begin * shape.heads, give.size() * shape.heads,
+                std::copy_n(o + give.begin * row, give.size() * row, sent_.data()));
+    transport_.post(
+        {step_, std::as_bytes(std::span(sent_)), std::as_writable_bytes(std::span(came_))});
+    transport_.wait(step_++);
+    kernels::merge(o + take.begin * row, lse + take.begin * shape.heads, came_.data(),
+                   came_.data() + take.size() * row, take.size() * shape.heads, shape.head_dim,
+                   threads);
+  }
+}
+
+bool ShardRing::anything_missing(std::span<const Note> notes) {
+  if (std::ranges::any_of(notes, [](const Note& note) { return note.missing > 0; })) return true;
+  for (int s = 0; s < shards(); ++s) {
+    if (notes[s].choice == notes[0].choice) continue;
+    const std::string why = name(s) + " and " + name(0) +
+                            " do not attend to the same units of a context: shards must be of one "
+                            "build, and of processors with the same vector instructions";
+    transport_.abort(why);
+    throw RingError(why);
+  }
+  return false;
+}
+
+bool ShardRing::exchange(const Note& note) {
+  std::vector<Note> notes(shards());
+  std::memcpy(notes.data(), gather(std::as_bytes(std::span(&note, 1))).data(),
+              notes.size() * sizeof(Note));
+  return anything_missing(notes);
+}
+
+bool ShardRing::merge_everywhere(const Note& note, const kernels::HeadShape& shape, int64_t rows,
+                                 float* o, float* lse, kernels::ThreadPool& threads) {
+  const int64_t row = int64_t{shape.heads} * shape.head_dim;
+  const size_t o_bytes = rows * row * sizeof(float), lse_bytes = rows * shape.heads * sizeof(float);
+  mine_.resize(o_bytes + lse_bytes + sizeof(Note));
+  std::memcpy(mine_.data(), o, o_bytes);
+  std::memcpy(mine_.data() + o_bytes, lse, lse_bytes);
+  std::memcpy(mine_.data() + o_bytes + lse_bytes, &note, sizeof(Note));
+  const std::span<const std::byte> all = gather(mine_);
+  std::vector<Note> notes(shards());
+  for (int s = 0; s < shards(); ++s)
+    std::memcpy(&notes[s], all.data() + (s + 1) * mine_.size() - sizeof(Note), sizeof(Note));
+  if (anything_missing(notes)) return true;
+  std::memcpy(o, all.data(), o_bytes);
+  std::memcpy(lse, all.data() + o_bytes, lse_bytes);
+  for (int s = 1; s < shards(); ++s) {
+    // Sizes of float: what is gathered is aligned for them.
+    const auto* from = reinterpret_cast<const float*>(all.data() + s * mine_.size());
+    kernels::merge(o, lse, from, from + rows * row, rows * shape.heads, shape.head_dim, threads);
+  }
+  return false;
+}
+
+void ShardRing::agree(const std::function<void()>& check) {
+  Verdict mine;
+  const auto fail = [&](Verdict::Kind kind, const std::string& why) {
+    mine.kind = kind;
+    why.copy(mine.why.data(), mine.why.size() - 1);
+  };
+  try {
+    check();
+  } catch (const OutOfBudget& why) {
+    fail(Verdict::Kind::OutOfBudget, why.what());
+  } catch (const ModelError& why) {
+    fail(Verdict::Kind::ModelError, why.what());
+  } catch (const std::exception& why) {
+    transport_.abort(why.what());
+    throw;
+  }
+  std::vector<Verdict> all(shards());
+  std::memcpy(all.data(), gather(std::as_bytes(std::span(&mine, 1))).data(),
+              all.size() * sizeof(Verdict));
+  for (int s = 0; s < shards(); ++s) {
+    if (all[s].kind == Verdict::Kind::Fine) continue;
+    const std::string why = name(s) + ": " + all[s].why.data();
+    if (all[s].kind == Verdict::Kind::OutOfBudget) throw OutOfBudget(why);
+    throw ModelError(why);
+  }
+}
+
+void ShardRing::guard(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const RingError&) {
+    throw;
+  } catch (const std::exception& why) {
+    transport_.abort(why.what());
+    throw;
+  }
+}
+
+}  // namespace ringtide::model
