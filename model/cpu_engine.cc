@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 
@@ -67,16 +68,18 @@ class CpuEngine final : public Engine {
 
   void restore(ContextId id, const PolicyConfig& config, std::vector<TokenId> tokens,
                std::vector<int32_t> block_lengths) override {
+    std::optional<History> history;
     agree([&] {
-      History history = History::of(config, fingerprint_, tokens, block_lengths);
+      history = History::of(config, fingerprint_, tokens, block_lengths);
       const PageLayout layout = make_context(id, config)->layout();
-      reserve(config, layout, returning_reserve(history, layout));
-      returns_.insert_or_assign(id, Return(std::move(history)));
+      reserve(config, layout, returning_reserve(*history, layout));
     });
+    returns_.insert_or_assign(id, Return(std::move(*history)));
     update_cache_capacity();
   }
 
   Replay replay(ContextId id) override {
+    if (ring_) ring_->check_alive();
     const auto found = returns_.find(id);
     if (found == returns_.end()) return {.finished = true};
     Return& back = found->second;
@@ -204,6 +207,7 @@ class CpuEngine final : public Engine {
 
   Context& get(ContextId id) {
     auto found = contexts_.find(id);
+    if (found == contexts_.end() && ring_) ring_->check_alive();
     if (found == contexts_.end())
       throw std::logic_error("context " + std::to_string(id) + " is not open");
     return *found->second;

@@ -140,24 +140,23 @@ bool ShardRing::merge_everywhere(const Note& note, const kernels::HeadShape& sha
 }
 
 void ShardRing::agree(const std::function<void()>& check) {
-  Verdict mine;
-  const auto fail = [&](Verdict::Kind kind, const std::string& why) {
-    mine.kind = kind;
-    why.copy(mine.why.data(), mine.why.size() - 1);
-  };
-  try {
-    check();
-  } catch (const OutOfBudget& why) {
-    fail(Verdict::Kind::OutOfBudget, why.what());
-  } catch (const ModelError& why) {
-    fail(Verdict::Kind::ModelError, why.what());
-  } catch (const std::exception& why) {
-    transport_.abort(why.what());
-    throw;
-  }
   std::vector<Verdict> all(shards());
-  std::memcpy(all.data(), gather(std::as_bytes(std::span(&mine, 1))).data(),
-              all.size() * sizeof(Verdict));
+  guard([&] {
+    Verdict mine;
+    const auto fail = [&](Verdict::Kind kind, const std::string& why) {
+      mine.kind = kind;
+      why.copy(mine.why.data(), mine.why.size() - 1);
+    };
+    try {
+      check();
+    } catch (const OutOfBudget& why) {
+      fail(Verdict::Kind::OutOfBudget, why.what());
+    } catch (const ModelError& why) {
+      fail(Verdict::Kind::ModelError, why.what());
+    }
+    std::memcpy(all.data(), gather(std::as_bytes(std::span(&mine, 1))).data(),
+                all.size() * sizeof(Verdict));
+  });
   for (int s = 0; s < shards(); ++s) {
     if (all[s].kind == Verdict::Kind::Fine) continue;
     const std::string why = name(s) + ": " + all[s].why.data();
@@ -167,14 +166,21 @@ void ShardRing::agree(const std::function<void()>& check) {
 }
 
 void ShardRing::guard(const std::function<void()>& body) {
+  check_alive();
   try {
     body();
-  } catch (const RingError&) {
+  } catch (const RingError& why) {
+    over_ = why.what();
     throw;
   } catch (const std::exception& why) {
-    transport_.abort(why.what());
+    over_ = why.what();
+    transport_.abort(over_);
     throw;
   }
+}
+
+void ShardRing::check_alive() const {
+  if (!over_.empty()) throw RingError("the ring is over: " + over_);
 }
 
 }  // namespace ringtide::model

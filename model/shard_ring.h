@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -71,6 +72,8 @@ class ShardRing {
   bool merge_everywhere(const Note& note, const kernels::HeadShape& shape, int64_t rows, float* o,
                         float* lse, kernels::ThreadPool& threads);
 
+  // Throws what ended the ring, if anything has.
+  void check_alive() const;
   // Runs `check`. An OutOfBudget or ModelError that it throws on some shards is thrown on all.
   void agree(const std::function<void()>& check);
   // Runs `body`. What it throws, but RingError, ends the ring: the others would wait for this
@@ -84,6 +87,7 @@ class ShardRing {
 
   ShardTransport& transport_;
   uint64_t step_ = 0;
+  std::string over_;  // why the ring has ended; empty: it has not
   std::vector<std::byte> mine_, all_;
   std::vector<float> sent_, came_;
 };

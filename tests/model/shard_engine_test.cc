@@ -1,7 +1,9 @@
 // A ring of CPU engines does what every engine does, and what a lone one of the same model does.
 #include "model/shard_engine.h"
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "tests/model/engine_instances.h"
 #include "tests/support/sharded_engine.h"
@@ -23,6 +25,260 @@ EngineKind three() { return shard_kind("ThreeShards", 3); }
 
 INSTANTIATE_TEST_SUITE_P(Shards, AnyEngine, ::testing::Values(two(), three()));
 INSTANTIATE_TEST_SUITE_P(Shards, AnyRestore, ::testing::Values(two(), three()));
+
+// What a session with turns of uneven lengths sees, of any engine.
+struct Seen {
+  std::vector<TokenId> tokens;
+  std::vector<std::vector<float>> logits;
+  std::vector<std::vector<model::UnitUse>> used;
+};
+Seen session(Engine& engine, const PolicyConfig& p, uint64_t seed) {
+  engine.open(1, p);
+  Runner r{engine, 1, BlockPlan(p.block), {}};
+  Seen seen;
+  const auto look = [&] {
+    seen.logits.push_back(r.logits());
+    seen.used.push_back(engine.last_used(1));
+  };
+  std::mt19937_64 random(seed);
+  for (int turn = 0; turn < 3; ++turn) {
+    r.append(random_tokens(random(), 1 + static_cast<int64_t>(random() % 150)));
+    r.finish_prompt();
+    look();
+    for (int i = 0; i < 5; ++i) {
+      seen.tokens.push_back(r.generate());
+      r.finish_prompt();
+      look();
+    }
+  }
+  engine.close(1);
+  return seen;
+}
+void expect_same(const Seen& got, const Seen& want, const std::string& what) {
+  EXPECT_EQ(got.tokens, want.tokens) << what;
+  for (size_t i = 0; i < want.logits.size(); ++i) {
+    float worst = 0, size = 0;
+    for (size_t j = 0; j < want.logits[i].size(); ++j) {
+      worst = std::max(worst, std::abs(got.logits[i][j] - want.logits[i][j]));
+      size = std::max(size, std::abs(want.logits[i][j]));
+    }
+    EXPECT_LT(worst, 1e-4f * size) << what << ", look " << i;
+    EXPECT_TRUE(std::ranges::equal(
+        got.used[i], want.used[i],
+        [](const auto& a, const auto& b) { return a.unit == b.unit && a.layers == b.layers; }))
+        << what << ", look " << i;
+  }
+}
+
+struct ShardsEqualOne : ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Shards, ShardsEqualOne, ::testing::Values(1, 2, 3, 4, 8),
+                         [](const auto& info) { return std::to_string(info.param); });
+
+TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
+  uint64_t seed = 100;
+  for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {4, 2}, {4, 1}, {6, 2}})
+    for (const int sliding : {0, 12, 60})
+      for (const PolicyKind policy :
+           {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+        SmallShape shape{.layers = 2, .heads = heads, .kv_heads = kv_heads, .head_dim = 8};
+        shape.sliding_window = sliding;
+        shape.period = 2;
+        const SmallModel m = small_model(3, shape);
+        EngineOptions options;
+        options.threads = 1;
+        options.ram_budget = 64 << 20;
+        options.half_kv = false;
+        for (const int32_t block : {16, 32}) {  // of few rows a shard, and of many
+          PolicyConfig p = small_policy(policy);
+          p.block = block;
+          MemoryUnits lone_units, ring_units;
+          const auto lone = model::make_cpu_engine(m.model, options, lone_units);
+          const auto ring = make_sharded_engine(GetParam(), m.model, options, ring_units);
+          ++seed;
+          expect_same(session(*ring, p, seed), session(*lone, p, seed),
+                      to_string(policy) + ", " + std::to_string(heads) + "/" +
+                          std::to_string(kv_heads) + " heads, sliding " + std::to_string(sliding) +
+                          ", block " + std::to_string(block) + ", seed " + std::to_string(seed));
+        }
+      }
+}
+
+TEST_P(ShardsEqualOne, WhereGroupsOfTheIndexAreChosen) {
+  const SmallModel m = small_model(7);
+  EngineOptions options;
+  options.threads = 1;
+  options.ram_budget = 64 << 20;
+  options.half_kv = false;
+  std::vector<std::vector<float>> results;
+  for (const bool ring : {false, true}) {
+    MemoryUnits units;
+    const auto engine = ring ? make_sharded_engine(GetParam(), m.model, options, units)
+                             : model::make_cpu_engine(m.model, options, units);
+    engine->open(1, probing_policy());
+    Runner r{*engine, 1, BlockPlan(probing_policy().block), {}};
+    r.append(random_tokens(12, 700));
+    r.finish_prompt();
+    results.push_back(r.logits());
+    EXPECT_EQ(units.groups(), 5);
+  }
+  for (size_t i = 0; i < results[0].size(); ++i) EXPECT_NEAR(results[1][i], results[0][i], 1e-3);
+}
+
+// The stores of a ring of two, apart.
+struct TwoStores : EngineTest {
+  MemoryUnits stores[2];
+  int64_t budgets[2] = {64 << 20, 64 << 20};
+  std::unique_ptr<kernels::ring::InProcessRing> ring;
+  std::unique_ptr<Engine> engines[2];
+  ShardThreads threads{2};
+  // A new ring. Shard s over stores[s], or over the other's.
+  void start(bool exchanged = false) {
+    start([&](int s) -> model::UnitStore& { return stores[exchanged ? 1 - s : s]; },
+          [&](int) { return m.model; });
+  }
+  void start(const std::function<model::UnitStore&(int)>& store,
+             const std::function<std::shared_ptr<const model::Model>(int)>& model) {
+    for (auto& engine : engines) engine.reset();
+    ring = std::make_unique<kernels::ring::InProcessRing>(2, std::chrono::seconds(20));
+    threads.run([&](int s) {
+      EngineOptions o = options;
+      o.ram_budget = budgets[s];
+      engines[s] = model::make_shard_engine(model(s), o, store(s), ring->at(s));
+    });
+  }
+  void both(const std::function<void(Engine&)>& call) {
+    threads.run([&](int s) { call(*engines[s]); });
+  }
+  void run(std::span<const TokenId> tokens, int64_t block) {
+    for (size_t at = 0; at < tokens.size(); at += block)
+      both([&](Engine& e) {
+        e.prefill(1, tokens.subspan(at, std::min<size_t>(block, tokens.size() - at)));
+      });
+  }
+};
+
+TEST_F(TwoStores, EachHoldsHalf) {
+  start();
+  const PolicyConfig p = small_policy(PolicyKind::Exact);
+  both([&](Engine& e) { e.open(1, p); });
+  run(random_tokens(1, 2048), p.block);
+  MemoryUnits lone_store;
+  const auto lone = make(lone_store);
+  lone->open(1, p);
+  const auto tokens = random_tokens(1, 2048);
+  for (size_t at = 0; at < tokens.size(); at += p.block)
+    lone->prefill(1, std::span(tokens).subspan(at, p.block));
+  const int64_t all = lone->stats().ram_used;
+  for (int s = 0; s < 2; ++s) {
+    EXPECT_NEAR(static_cast<double>(stores[s].snapshot().size()),
+                static_cast<double>(lone_store.snapshot().size()) / 2, 1);
+    // But for what grows with the tokens: the history.
+    EXPECT_LT(engines[s]->stats().ram_used, all / 2 + 32 * 1024);
+  }
+}
+
+TEST_F(TwoStores, WhatTheOtherHasIsSentAndNotMadeAgain) {
+  for (const PolicyConfig& p : {small_policy(PolicyKind::Exact), probing_policy()}) {
+    start();
+    both([&](Engine& e) { e.open(1, p); });
+    const auto tokens = random_tokens(4, 900);
+    run(tokens, p.block);
+    std::vector<float> want[2], got[2];
+    threads.run([&](int s) {
+      const auto l = engines[s]->logits(1);
+      want[s].assign(l.begin(), l.end());
+    });
+    std::vector<int32_t> lengths(900 / p.block, p.block);
+    if (900 % p.block) lengths.push_back(900 % p.block);
+
+    start(true);
+    both([&](Engine& e) { e.restore(1, p, tokens, lengths); });
+    threads.run([&](int s) {
+      while (!engines[s]->replay(1).finished) {
+      }
+      const auto l = engines[s]->logits(1);
+      got[s].assign(l.begin(), l.end());
+      EXPECT_EQ(engines[s]->stats(1).units_recomputed, 0);
+    });
+    for (int s = 0; s < 2; ++s) EXPECT_EQ(got[s], want[s]);
+  }
+}
+
+TEST_F(TwoStores, WhereOneHasNoRoomAllSaySo) {
+  budgets[1] = 512 << 10;
+  start();
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.window = 4096;
+  std::string texts[2];
+  threads.outcomes([&](int s) {
+    try {
+      engines[s]->open(1, p);
+    } catch (const model::ModelError& why) {
+      texts[s] = why.what();
+    }
+  });
+  EXPECT_NE(texts[0].find("shard 1: a session with a window of 4096"), std::string::npos)
+      << texts[0];
+  EXPECT_EQ(texts[0], texts[1]);
+  both([&](Engine& e) { EXPECT_FALSE(e.has(1)); });
+  std::vector<int32_t> lengths(4, 16);
+  EXPECT_THROW(both([&](Engine& e) { e.restore(1, p, random_tokens(1, 64), lengths); }),
+               model::ModelError);
+  both([&](Engine& e) { EXPECT_FALSE(e.has(1)); });
+  // And go on.
+  p.window = 32;
+  both([&](Engine& e) { e.open(1, p); });
+  run(random_tokens(1, 64), p.block);
+}
+
+struct BreakingStore : MemoryUnits {
+  void put(uint64_t owner, model::SealedUnit unit) override {
+    if (breaks) throw std::runtime_error("the disk is gone");
+    MemoryUnits::put(owner, std::move(unit));
+  }
+  bool breaks = false;
+};
+
+TEST_F(TwoStores, WhatBreaksOnOneEndsTheRingForAll) {
+  BreakingStore breaking;
+  start([&](int s) -> model::UnitStore& { return s == 1 ? breaking : stores[0]; },
+        [&](int) { return m.model; });
+  const PolicyConfig p = small_policy(PolicyKind::Streaming);
+  both([&](Engine& e) { e.open(1, p); });
+  run(random_tokens(1, 64), p.block);
+  breaking.breaks = true;
+  std::string texts[2];
+  const auto tokens = random_tokens(2, 64);
+  threads.outcomes([&](int s) {
+    try {
+      for (int i = 0; i < 4; ++i) engines[s]->prefill(1, std::span(tokens).subspan(i * 16, 16));
+    } catch (const std::exception& why) {
+      texts[s] = why.what();
+    }
+    EXPECT_THROW(engines[s]->open(2, p), model::RingError);
+  });
+  EXPECT_NE(texts[0].find("the disk is gone"), std::string::npos) << texts[0];
+  EXPECT_EQ(texts[1], "the disk is gone");
+}
+
+TEST_F(TwoStores, ShardsOfDifferentWeightsDoNotGoOn) {
+  const SmallModel other = small_model(8);
+  start([&](int s) -> model::UnitStore& { return stores[s]; },
+        [&](int s) { return s == 0 ? m.model : other.model; });
+  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  both([&](Engine& e) { e.open(1, p); });
+  try {
+    // Rows that each computes by itself.
+    for (const TokenId t : random_tokens(1, 200)) {
+      const model::DecodeRow row{1, t};
+      both([&](Engine& e) { e.decode({&row, 1}); });
+    }
+    FAIL() << "nobody noticed";
+  } catch (const model::RingError& why) {
+    EXPECT_NE(std::string(why.what()).find("do not attend to the same units"), std::string::npos)
+        << why.what();
+  }
+}
 
 }  // namespace
 }  // namespace ringtide::testing

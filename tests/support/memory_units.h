@@ -67,6 +67,11 @@ class MemoryUnits : public model::UnitStore {
     std::lock_guard lock(mutex_);
     corrupt_.insert(groups_.at(number));
   }
+  // Every fourth of what is here, more or less.
+  void lose_some(uint64_t seed) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(units_, [&](const auto& u) { return (u.first.lo ^ seed) % 4 == 0; });
+  }
   int64_t groups() {
     std::lock_guard lock(mutex_);
     return static_cast<int64_t>(groups_.size());
