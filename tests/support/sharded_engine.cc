@@ -103,10 +103,11 @@ void ShardThreads::run(const std::function<void(int)>& body) {
 ShardedEngine::ShardedEngine(int shards, const std::shared_ptr<const model::Model>& model,
                              const model::EngineOptions& options,
                              const std::function<model::UnitStore&(int)>& stores,
-                             const std::function<model::ShardTransport&(int)>& transports)
+                             const std::function<model::ShardTransport&(int)>& transports,
+                             const std::shared_ptr<const model::CpuWeights>& weights)
     : threads_(std::make_unique<ShardThreads>(shards)), engines_(shards) {
   threads_->run([&](int s) {
-    engines_[s] = model::make_shard_engine(model, options, stores(s), transports(s));
+    engines_[s] = model::make_shard_engine(model, options, stores(s), transports(s), weights);
   });
 }
 
@@ -226,10 +227,12 @@ class RingInProcess : public ShardedEngine {
     }
   };
   RingInProcess(int shards, const std::shared_ptr<const model::Model>& model,
-                const model::EngineOptions& options, std::shared_ptr<Parts> parts)
+                const model::EngineOptions& options,
+                const std::shared_ptr<const model::CpuWeights>& weights,
+                std::shared_ptr<Parts> parts)
       : ShardedEngine(
             shards, model, options, [&](int s) -> model::UnitStore& { return *parts->stores[s]; },
-            [&](int s) -> model::ShardTransport& { return parts->ring.at(s); }),
+            [&](int s) -> model::ShardTransport& { return parts->ring.at(s); }, weights),
         parts_(parts) {}
 
  private:
@@ -238,11 +241,11 @@ class RingInProcess : public ShardedEngine {
 
 }  // namespace
 
-std::unique_ptr<model::Engine> make_sharded_engine(int shards,
-                                                   const std::shared_ptr<const model::Model>& model,
-                                                   const model::EngineOptions& options,
-                                                   MemoryUnits& units) {
-  return std::make_unique<RingInProcess>(shards, model, options,
+std::unique_ptr<model::Engine> make_sharded_engine(
+    int shards, const std::shared_ptr<const model::Model>& model,
+    const model::EngineOptions& options, MemoryUnits& units,
+    const std::shared_ptr<const model::CpuWeights>& weights) {
+  return std::make_unique<RingInProcess>(shards, model, options, weights,
                                          std::make_shared<RingInProcess::Parts>(shards, units));
 }
 

@@ -59,7 +59,8 @@ class ShardedEngine : public model::Engine {
   ShardedEngine(int shards, const std::shared_ptr<const model::Model>& model,
                 const model::EngineOptions& options,
                 const std::function<model::UnitStore&(int)>& stores,
-                const std::function<model::ShardTransport&(int)>& transports);
+                const std::function<model::ShardTransport&(int)>& transports,
+                const std::shared_ptr<const model::CpuWeights>& weights = nullptr);
   ~ShardedEngine() override;
 
   void open(model::ContextId id, const model::PolicyConfig& policy) override;
@@ -91,9 +92,9 @@ class ShardedEngine : public model::Engine {
 };
 
 // A ring in this process that is as one engine, with stores that share `units`.
-std::unique_ptr<model::Engine> make_sharded_engine(int shards,
-                                                   const std::shared_ptr<const model::Model>& model,
-                                                   const model::EngineOptions& options,
-                                                   MemoryUnits& units);
+std::unique_ptr<model::Engine> make_sharded_engine(
+    int shards, const std::shared_ptr<const model::Model>& model,
+    const model::EngineOptions& options, MemoryUnits& units,
+    const std::shared_ptr<const model::CpuWeights>& weights = nullptr);
 
 }  // namespace ringtide::testing
