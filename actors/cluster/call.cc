@@ -98,7 +98,7 @@ void Ledger::perform(const Call& call, model::Engine& engine) {
       return;
     }
     case Call::Op::Logits:
-      engine.logits(id);
+      logits_ = engine.logits(id);
       return;
   }
   throw std::runtime_error("a call of no known kind");

@@ -52,6 +52,7 @@ class Ledger {
   // What came of the last call, where it is not only a change of the engine.
   const model::Engine::Replay& replay() const { return replay_; }
   const std::vector<model::TokenId>& sampled() const { return sampled_; }
+  std::span<const float> logits() const { return logits_; }
 
  private:
   std::vector<int64_t> positions(const Call& call, const model::Engine& engine) const;
@@ -62,6 +63,7 @@ class Ledger {
   std::set<model::ContextId> returning_;  // restored, and not yet replayed
   model::Engine::Replay replay_;
   std::vector<model::TokenId> sampled_;
+  std::span<const float> logits_;  // the engine's
 };
 
 }  // namespace ringtide::actors::cluster

@@ -24,6 +24,7 @@ void Membership::leave(MemberId id, const std::string& why) {
 void Membership::form() {
   ++generation_;
   shards_ = members_;
+  answered_.clear();
   linked_.clear();
   why_.clear();
   joined_.clear();
@@ -36,11 +37,16 @@ void Membership::linked(uint64_t generation, MemberId id) {
   if (linked_.size() == shards_.size()) stage_ = Stage::Standing;
 }
 
-std::vector<Member> Membership::unlinked() const {
+void Membership::answered(uint64_t generation, MemberId id) {
+  if (generation == generation_ && in_ring(id)) answered_.insert(id);
+}
+
+std::vector<Member> Membership::awaited() const {
   std::vector<Member> late;
   if (stage_ != Stage::Linking) return late;
+  const std::set<MemberId>& done = answered_.size() < shards_.size() ? answered_ : linked_;
   for (const Member& member : shards_) {
-    if (!linked_.contains(member.id)) late.push_back(member);
+    if (!done.contains(member.id)) late.push_back(member);
   }
   return late;
 }

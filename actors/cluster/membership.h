@@ -46,10 +46,12 @@ class Membership {
   uint64_t generation() const { return generation_; }
   Stage stage() const { return stage_; }
   const std::vector<Member>& shards() const { return shards_; }
-  // The leader is linked without saying so.
+  // A shard has heard of it; a shard reaches all others. The leader does without saying so.
+  void answered(uint64_t generation, MemberId id);
   void linked(uint64_t generation, MemberId id);
-  // Those who have not said that they are linked.
-  std::vector<Member> unlinked() const;
+  // Whom a ring waits for that still links: those who have not answered, or else are not linked,
+  // which they may not be for another's silence.
+  std::vector<Member> awaited() const;
   void end(uint64_t generation, const std::string& why);
   // Why it is over; of one that stands, that somebody joined since; else empty.
   std::string why_not() const;
@@ -57,14 +59,14 @@ class Membership {
  private:
   bool in_ring(MemberId id) const;
 
-  const Terms ours_;
+  Terms ours_;
   MemberId last_ = 0;
   std::vector<Member> members_;  // in the order in which they joined
   // The ring.
   uint64_t generation_;
   Stage stage_ = Stage::None;
   std::vector<Member> shards_;
-  std::set<MemberId> linked_;
+  std::set<MemberId> answered_, linked_;
   std::string why_;     // it is over
   std::string joined_;  // names of those who came since
 };

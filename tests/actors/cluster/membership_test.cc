@@ -56,11 +56,27 @@ TEST_F(MembershipTest, ARingStandsWhenAllAreLinked) {
   members.linked(1000, b);
   members.linked(1001, 77);
   EXPECT_EQ(members.stage(), Membership::Stage::Linking);
-  ASSERT_EQ(members.unlinked().size(), 1u);
-  EXPECT_EQ(members.unlinked()[0].name, "b");
   members.linked(1001, b);
   EXPECT_EQ(members.stage(), Membership::Stage::Standing);
-  EXPECT_TRUE(members.unlinked().empty());
+}
+
+TEST_F(MembershipTest, WhoIsSilentIsAwaitedNotWhoWaitsForIt) {
+  const MemberId a = join("a"), b = join("b");
+  const auto awaited = [&] {
+    std::string all;
+    for (const Member& m : members.awaited()) all += m.name;
+    return all;
+  };
+  members.form();
+  EXPECT_EQ(awaited(), "ab");
+  members.answered(1001, b);
+  EXPECT_EQ(awaited(), "a");
+  members.answered(1001, a);
+  EXPECT_EQ(awaited(), "ab") << "both have heard, neither reaches the other";
+  members.linked(1001, a);
+  EXPECT_EQ(awaited(), "b");
+  members.linked(1001, b);
+  EXPECT_EQ(awaited(), "");
 }
 
 TEST_F(MembershipTest, AMemberThatLeavesEndsItsRingAndTheNextIsWithoutIt) {
