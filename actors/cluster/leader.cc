@@ -1,0 +1,144 @@
+#include "actors/cluster/leader.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <caf/all.hpp>
+#include <future>
+#include <utility>
+
+#include "actors/cluster/cluster_engine.h"
+#include "actors/cluster/mailbox.h"
+#include "actors/cluster/net.h"
+#include "actors/cluster/registry.h"
+
+namespace ringtide::actors::cluster {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kTries = 8;  // to form a ring, one after the other
+
+int64_t microseconds_now() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string names(const std::vector<Member>& members) {
+  std::string all = "the leader";
+  for (const Member& member : members) all += ", " + member.name;
+  return all;
+}
+
+}  // namespace
+
+struct Leader::Impl {
+  explicit Impl(LeaderOptions given) : options(std::move(given)), net(options.security) {}
+
+  Ring form(size_t members, milliseconds wait);
+
+  LeaderOptions options;
+  Net net;
+  MailboxActor mailbox;
+  RegistryActor registry;
+  uint16_t port = 0;
+  std::atomic<bool> closed{false};
+  // The engine's thread; one engine is made after the other.
+  bool formed = false;  // a ring once
+  std::string over;     // why the last one is
+  std::weak_ptr<RingEnd> last;
+};
+
+Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
+  Impl& impl = *impl_;
+  impl.mailbox = impl.net.system().spawn(mailbox);
+  RegistryParts parts;
+  parts.terms = impl.options.terms;
+  parts.generation = static_cast<uint64_t>(microseconds_now());
+  parts.mailbox = impl.mailbox;
+  parts.step_deadline = impl.options.step_deadline;
+  parts.lost = impl.options.lost;
+  impl.registry = impl.net.system().spawn(registry, std::move(parts));
+  const LeaderActor door = impl.registry;
+  impl.port = impl.net.publish(door, impl.options.listen);
+}
+
+Leader::~Leader() {
+  close();
+  caf::anon_send_exit(impl_->registry, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(impl_->mailbox, caf::exit_reason::user_shutdown);
+}
+
+uint16_t Leader::port() const { return impl_->port; }
+
+Ring Leader::Impl::form(size_t members, milliseconds wait) {
+  auto formed = std::make_shared<std::promise<Ring>>();
+  auto ring = formed->get_future();
+  caf::anon_send(registry, FormRing{members, wait.count(),
+                                    [formed](Ring made) { formed->set_value(std::move(made)); }});
+  while (ring.wait_for(milliseconds(100)) != std::future_status::ready) {
+    if (closed) throw model::RingError("the cluster is closing");
+  }
+  return ring.get();
+}
+
+std::unique_ptr<model::Engine> Leader::make_engine(model::UnitStore& units) {
+  Impl& impl = *impl_;
+  const auto began = std::chrono::steady_clock::now();
+  const size_t wanted = impl.formed ? 0 : static_cast<size_t>(impl.options.shards - 1);
+  const auto before = impl.last.lock();
+  const std::string cause = (before ? before->over() : std::nullopt).value_or("its engine failed");
+  Ring ring;
+  std::unique_ptr<model::Engine> own;
+  for (int i = 0; i < kTries && !own; ++i) {
+    ring = impl.form(wanted, impl.options.first_ring);
+    if (!ring.end) {
+      if (!impl.formed && ring.short_of_members) break;
+      spdlog::warn("no ring yet: {}", ring.why);
+      continue;
+    }
+    try {
+      own = impl.options.make_engine(units, *ring.end);
+    } catch (const model::RingError& error) {
+      ring.why = error.what();
+      spdlog::warn("no ring yet: {}", ring.why);
+    } catch (const std::exception& error) {
+      ring.end->abort(error.what());
+      throw;
+    }
+  }
+  if (!own) throw model::RingError("no ring of shards could be formed: " + ring.why);
+  const auto ms =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
+  if (impl.formed) {
+    spdlog::warn("the ring was formed again, of {} shards ({}), in {} ms; the last one ended: {}",
+                 ring.members.size() + 1, names(ring.members), ms.count(), cause);
+  } else {
+    spdlog::info("a ring of {} shards was formed: {}", ring.members.size() + 1,
+                 names(ring.members));
+  }
+  impl.formed = true;
+  impl.last = ring.end;
+  ClusterEngine::Others others;
+  others.send = [shards = ring.shards, generation = ring.generation](Bytes call) {
+    for (const ShardActor& shard : shards) caf::anon_send(shard, MakeCall{generation, {call}});
+  };
+  others.disband = [shards = ring.shards, generation = ring.generation] {
+    for (const ShardActor& shard : shards) caf::anon_send(shard, Disband{generation});
+  };
+  return std::make_unique<ClusterEngine>(ring.end, std::move(own), std::move(others));
+}
+
+std::vector<Member> Leader::shards() const {
+  auto listed = std::make_shared<std::promise<std::vector<Member>>>();
+  auto members = listed->get_future();
+  caf::anon_send(impl_->registry, ListShards{[listed](std::vector<Member> all) {
+                   listed->set_value(std::move(all));
+                 }});
+  return members.get();
+}
+
+void Leader::close() { impl_->closed = true; }
+
+}  // namespace ringtide::actors::cluster

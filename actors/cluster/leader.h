@@ -1,0 +1,51 @@
+// The cluster as the leader's process has it: shards join at an address, engines are made on rings
+// of them.
+//
+// Any thread, but as said.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/cluster/address.h"
+#include "actors/cluster/membership.h"
+#include "actors/cluster/shard_engine.h"
+
+namespace ringtide::actors::cluster {
+
+struct LeaderOptions {
+  Address listen;  // port 0: any free one
+  Security security;
+  Terms terms;
+  MakeShardEngine make_engine;
+  int shards = 1;                                     // of the first ring, the leader among them
+  std::chrono::milliseconds first_ring{120000};       // to wait for them at most
+  std::chrono::milliseconds step_deadline{30000};     // of an exchange in a ring
+  std::function<void(const std::string& name)> lost;  // a shard is gone, or does not answer
+};
+
+class Leader {
+ public:
+  // Throws NetError where it cannot listen.
+  explicit Leader(LeaderOptions options);
+  ~Leader();  // engines made before are gone by then
+  uint16_t port() const;
+
+  // An engine on a ring of all who have joined; the first one waits for as many as are to be.
+  // Called on the thread that drives it. Throws what making it throws, and model::RingError where
+  // no ring could be formed.
+  std::unique_ptr<model::Engine> make_engine(model::UnitStore& units);
+  // Those who have joined; the leader is not among them.
+  std::vector<Member> shards() const;
+  // No more rings: whoever waits for one gets RingError. Engines go on.
+  void close();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ringtide::actors::cluster

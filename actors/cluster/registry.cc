@@ -1,0 +1,186 @@
+#include "actors/cluster/registry.h"
+
+#include <spdlog/spdlog.h>
+
+#include <caf/all.hpp>
+#include <utility>
+
+namespace ringtide::actors::cluster {
+
+using Stage = Membership::Stage;
+
+namespace {
+
+Ring no_ring(const std::string& why) {
+  Ring ring;
+  ring.why = why;
+  return ring;
+}
+
+}  // namespace
+
+// -- members ----
+
+void RegistryState::join(const Join& m) {
+  if (!m.shard || !m.mailbox) return;
+  const auto admission = membership.join(m.terms, m.who);
+  if (admission.id == 0) {
+    spdlog::warn("refused {}: {}", m.who.name, admission.refusal);
+    return self->send(m.shard, RefusedJoin{admission.refusal});
+  }
+  // One that joins again, before it was missed.
+  for (const auto& [id, contact] : contacts) {
+    if (contact.shard != m.shard) continue;
+    membership.leave(id, "it joins anew");
+    contacts.erase(id);
+    follow();
+    break;
+  }
+  spdlog::info("{} joined, at {}:{}", m.who.name, m.who.host, m.who.port);
+  contacts[admission.id] = {m.shard, m.mailbox};
+  self->monitor(m.shard);
+  self->send(m.shard, Joined{admission.id});
+  if (asked && !forming) {
+    if (membership.members().size() >= asked->members) begin_ring();
+  } else {
+    self->delayed_send(self, parts.settle, Settled{membership.generation()});
+  }
+}
+
+void RegistryState::down(const caf::down_msg& m) {
+  for (const auto& [id, contact] : contacts) {
+    if (contact.shard.address() == m.source) return part(id, "its process is gone or unreachable");
+  }
+}
+
+void RegistryState::part(MemberId id, const std::string& why) {
+  const auto contact = contacts.find(id);
+  if (contact == contacts.end()) return;
+  std::string who;
+  for (const Member& member : membership.members()) {
+    if (member.id == id) who = member.name;
+  }
+  spdlog::warn("{} is lost: {}", who, why);
+  self->demonitor(contact->second.shard.address());
+  self->send(contact->second.shard, Expelled{why});
+  contacts.erase(contact);
+  membership.leave(id, why);
+  if (parts.lost) parts.lost(who);
+  follow();
+}
+
+void RegistryState::list(const ListShards& m) { m.done(membership.members()); }
+
+// -- rings ----
+
+void RegistryState::form(FormRing& m) {
+  if (asked) answer(no_ring("another ring is asked for"));
+  asked = std::move(m);
+  forming = false;
+  if (membership.members().size() >= asked->members) return begin_ring();
+  set_watch(std::chrono::milliseconds(asked->wait_ms));
+}
+
+void RegistryState::begin_ring() {
+  forming = true;
+  if (end) end->abort("another ring is formed");
+  membership.form();
+  const std::vector<Member>& shards = membership.shards();
+  std::vector<PeerActor> known(shards.size() + 1);
+  for (size_t i = 0; i < shards.size(); ++i) known[i + 1] = contacts.at(shards[i].id).mailbox;
+  end = open_ring(parts.mailbox, membership.generation(), 0, known, parts.step_deadline, {});
+  for (size_t i = 0; i < shards.size(); ++i) {
+    self->send(contacts.at(shards[i].id).shard,
+               Form{membership.generation(), static_cast<int32_t>(i + 1), shards, parts.mailbox,
+                    parts.step_deadline.count()});
+  }
+  set_watch(parts.link_deadline);
+  follow();
+}
+
+void RegistryState::linked(const Linked& m) {
+  if (!m.all) return membership.answered(m.generation, m.from);
+  membership.linked(m.generation, m.from);
+  follow();
+}
+
+void RegistryState::broken(const Broken& m) {
+  if (m.generation != membership.generation()) return;
+  if (m.unreachable != 0) return part(m.unreachable, m.why);
+  membership.end(m.generation, m.why);
+  follow();
+}
+
+void RegistryState::late(const Late& m) {
+  if (!asked || m.watch != watch) return;
+  if (!forming) {
+    Ring none = no_ring(std::to_string(membership.members().size()) + " of " +
+                        std::to_string(asked->members) + " shards joined in time");
+    none.short_of_members = true;
+    return answer(std::move(none));
+  }
+  for (const Member& member : membership.awaited()) part(member.id, "it does not answer");
+}
+
+void RegistryState::settled(const Settled& m) {
+  if (m.generation != membership.generation() || membership.stage() != Stage::Standing) return;
+  const std::string why = membership.why_not();
+  if (why.empty()) return;
+  membership.end(m.generation, why);
+  follow();
+}
+
+// What is to be done where the ring stands now.
+void RegistryState::follow() {
+  if (!end) return;
+  if (membership.stage() == Stage::Over) {
+    const std::string why = membership.why_not();
+    std::exchange(end, nullptr)->abort(why);
+    if (asked && forming) answer(no_ring(why));
+  } else if (membership.stage() == Stage::Standing && asked && forming) {
+    tell_shards(Begin{membership.generation()});
+    Ring ring;
+    ring.generation = membership.generation();
+    ring.end = end;
+    ring.members = membership.shards();
+    for (const Member& member : membership.shards())
+      ring.shards.push_back(contacts.at(member.id).shard);
+    answer(std::move(ring));
+  }
+}
+
+void RegistryState::answer(Ring ring) {
+  const FormRing question = *std::exchange(asked, std::nullopt);
+  question.done(std::move(ring));
+}
+
+void RegistryState::set_watch(std::chrono::milliseconds time) {
+  self->delayed_send(self, time, Late{++watch});
+}
+
+template <class Message>
+void RegistryState::tell_shards(const Message& message) {
+  for (const Member& member : membership.shards()) {
+    if (const auto contact = contacts.find(member.id); contact != contacts.end())
+      self->send(contact->second.shard, message);
+  }
+}
+
+RegistryActor::behavior_type registry(RegistryActor::stateful_pointer<RegistryState> self,
+                                      RegistryParts parts) {
+  RegistryState* state = &self->state;
+  state->membership = Membership(parts.terms, parts.generation);
+  state->parts = std::move(parts);
+  self->set_down_handler([state](const caf::down_msg& m) { state->down(m); });
+  return {
+      [state](const Join& m) { state->join(m); },
+      [state](const Linked& m) { state->linked(m); },
+      [state](const Broken& m) { state->broken(m); },
+      [state](FormRing& m) { state->form(m); },
+      [state](const Late& m) { state->late(m); },
+      [state](const Settled& m) { state->settled(m); },
+      [state](const ListShards& m) { state->list(m); },
+  };
+}
+
+}  // namespace ringtide::actors::cluster
