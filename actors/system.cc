@@ -42,7 +42,9 @@ FactsPtr make_facts(const SystemOptions& options) {
 // What is used by what follows it: destroyed in reverse, the actors first.
 struct System::Impl {
   explicit Impl(SystemOptions given)
-      : options(std::move(given)), facts(make_facts(options)), shelf(*options.store) {}
+      : options(std::move(given)),
+        facts(make_facts(options)),
+        shelf(*options.store, {.shelf_bytes = static_cast<size_t>(options.unwritten_bytes)}) {}
 
   SystemOptions options;
   FactsPtr facts;

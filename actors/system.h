@@ -33,6 +33,7 @@ struct SystemOptions {
   int rows = 16;                       // sessions that decode together
   int max_sessions = 256;              // open at once
   int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
+  int64_t unwritten_bytes = 256 << 20;  // units on their way to the store
 };
 
 class System {

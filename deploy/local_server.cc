@@ -11,6 +11,7 @@
 #include "deploy/engine_options.h"
 #include "deploy/failure.h"
 #include "deploy/machine.h"
+#include "deploy/memory_split.h"
 #include "deploy/model_cache.h"
 #include "deploy/store_access.h"
 #include "kernels/gpu_load.h"
@@ -51,7 +52,9 @@ std::shared_ptr<const model::Model> load_model(const ServerOptions& options, Ser
 LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy)
     : impl_(std::make_unique<Impl>()) {
   ServerFacts& facts = impl_->facts;
-  const model::EngineOptions engine = engine_options(options, inspect_machine());
+  model::EngineOptions engine = engine_options(options, inspect_machine());
+  const MemorySplit memory = split_memory(engine.ram_budget);
+  engine.ram_elsewhere = memory.unwritten + memory.store;
   facts.threads = engine.threads;
   facts.ram_budget = engine.ram_budget;
   facts.store = options.store;
@@ -70,6 +73,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   storage::StoreOptions store;
   store.fingerprint = facts.fingerprint + "-" + (device.gpu ? "bf16" : options.kv_type);
   store.accept_loss = options.accept_loss;
+  store.memory_bytes = static_cast<size_t>(memory.store);
   system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   if (device.gpu) {
@@ -99,6 +103,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.threads = facts.threads;
   system.max_sessions = options.max_sessions;
   system.max_queued_bytes = options.max_queued_bytes;
+  system.unwritten_bytes = memory.unwritten;
   impl_->system = std::make_unique<actors::System>(std::move(system));
   impl_->limits = options.limits;
 }

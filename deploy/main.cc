@@ -27,11 +27,12 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot connect or listen, 4 no such session,\n"
     "5 store, 6 model, 7 refused by the server, 130 interrupted, 141 nobody reads the output.";
 
-// glibc gives large blocks back to the system at every free and asks again: values read from the
-// database then cost more in page faults than in reading.
-void keep_freed_memory() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+// glibc raises the size from which blocks are mapped on their own with what is freed, up to 32 MiB;
+// the database's buffers would then leave holes in the arenas of its many threads.
+void bound_malloc() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+  mallopt(M_ARENA_MAX, 4);
 }
 
 // A configuration's settings are named "command.setting".
@@ -71,7 +72,7 @@ std::string explain(const CLI::ParseError& error, CLI::App& app) {
 
 int main(int argc, char** argv) {
   using namespace ringtide::deploy;
-  keep_freed_memory();
+  bound_malloc();
   block_signals();
 
   CLI::App app(kAbout, "ringtide");

@@ -95,8 +95,9 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
       ->group("Engine");
   add_bytes(
       app, "--ram-budget", options.ram_budget,
-      "Most memory for keys and values of all sessions; what does not fit is kept in the store "
-      "(default: half of the machine's memory)")
+      "Most memory for sessions: keys and values in windows, retrieved or on their way to the "
+      "store, and the store's buffers; what does not fit is kept in the store. The process holds "
+      "its weights and about 64 MiB beside it (default: half of the machine's memory)")
       ->group("Engine");
   add_device_options(app, options);
   add_setting(app, "--kv-type", options.kv_type,

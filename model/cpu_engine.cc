@@ -41,6 +41,7 @@ class CpuEngine final : public Engine {
             const EngineOptions& options, UnitStore& store, ShardTransport* transport)
       : model_(std::move(model)),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
+        elsewhere_(options.ram_elsewhere),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
         store_(store),
         ring_(transport ? std::make_unique<ShardRing>(*transport) : nullptr),
@@ -175,12 +176,33 @@ class CpuEngine final : public Engine {
   }
 
  private:
+  // Room for a context more, beside those that are open, while units are made again: the cache
+  // makes it.
+  class Aside {
+   public:
+    Aside(CpuEngine& engine, int64_t bytes) : engine_(engine), bytes_(bytes) { add(bytes_); }
+    ~Aside() { add(-bytes_); }
+    Aside(const Aside&) = delete;
+    Aside& operator=(const Aside&) = delete;
+
+   private:
+    void add(int64_t bytes) {
+      engine_.aside_ += bytes;
+      engine_.update_cache_capacity();
+    }
+    CpuEngine& engine_;
+    const int64_t bytes_;
+  };
+
   ContextAttention make_attention() {
     const auto recover = [this](Context& context, std::vector<int64_t> lost) {
       if (ring_units_) lost = context.bring(lost, *ring_units_);
       if (lost.empty()) return;
+      const PolicyConfig& config = context.policy().config();
+      const Aside room(*this, window_reserve(config, context.layout()) +
+                                  returning_reserve(context.history(), context.layout()));
       Rebuild rebuild(lost);
-      const Passes p = passes(context.id(), context.policy().config());
+      const Passes p = passes(context.id(), config);
       while (!rebuild.done()) rebuild.step(context.history(), p);
       context.counters.units_recomputed += rebuild.rebuilt();
     };
@@ -236,7 +258,7 @@ class CpuEngine final : public Engine {
   }
 
   int64_t reserved() const {
-    int64_t bytes = 0;
+    int64_t bytes = aside_;
     for (const auto& [id, c] : contexts_)
       bytes += window_reserve(c->policy().config(), c->layout()) + c->held_bytes();
     for (const auto& [id, r] : returns_) {
@@ -266,15 +288,19 @@ class CpuEngine final : public Engine {
     const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20); };
     const std::string what = "a session with a window of " + std::to_string(config.window) +
                              " tokens needs " + mib(need) + " MiB of memory";
-    if (need > budget_)
-      throw ModelError(what + ", more than the whole budget of " + mib(budget_) +
+    const int64_t budget = budget_ - elsewhere_;
+    if (need > budget)
+      throw ModelError(what + ", more than all that the budget of " + mib(budget_) +
+                       " MiB has for sessions, " + mib(std::max<int64_t>(0, budget)) +
                        " MiB: raise --ram-budget or choose a smaller --window");
-    if (reserved() + need > budget_)
-      throw OutOfBudget(what + "; of the budget of " + mib(budget_) + " MiB " + mib(reserved()) +
-                        " MiB are held by other sessions");
+    if (reserved() + need > budget)
+      throw OutOfBudget(what + "; of " + mib(budget) + " MiB for sessions " + mib(reserved()) +
+                        " MiB are held by others");
   }
 
-  void update_cache_capacity() { cache_.set_capacity(std::max<int64_t>(0, budget_ - reserved())); }
+  void update_cache_capacity() {
+    cache_.set_capacity(std::max<int64_t>(0, budget_ - elsewhere_ - reserved()));
+  }
 
   void run(std::span<const Segment> segments, ContextAttention& attention, Activations& act) {
     int64_t held_before = 0, held_after = 0;
@@ -305,7 +331,7 @@ class CpuEngine final : public Engine {
 
   // Constant after construction.
   const std::shared_ptr<const Model> model_;
-  const int64_t budget_;
+  const int64_t budget_, elsewhere_;
   const kernels::KvType kv_type_;
   UnitStore& store_;  // of this engine alone
   // The engine's thread.
@@ -320,6 +346,7 @@ class CpuEngine final : public Engine {
   Activations activations_;
   std::unordered_map<ContextId, std::unique_ptr<Context>> contexts_;
   std::unordered_map<ContextId, Return> returns_;  // on their way back
+  int64_t aside_ = 0;                              // held by units being made again
   std::vector<float> logits_, scratch_, sampling_;
 };
 

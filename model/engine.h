@@ -37,6 +37,7 @@ struct EngineOptions {
   // Bytes of windows, units and index groups in memory, and what grows with a context; 0: half of
   // RAM.
   int64_t ram_budget = 0;
+  int64_t ram_elsewhere = 0;  // of it, for what is outside of the engine: the way to the store
   bool half_kv = true;  // keys and values as float16, else float32
   ActivationType activations = ActivationType::Int16;
   // Of the GPU's engine, whose ram_budget is for copies of units in host memory.

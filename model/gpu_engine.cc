@@ -55,6 +55,7 @@ class GpuEngine final : public Engine {
       : gpu_(std::move(gpu)),
         model_(std::move(model)),
         options_(options),
+        budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
         fingerprint_(model_->fingerprint + "/bf16-gpu/1"),
         store_(store),
         arena_bytes_(bytes_for_sessions()),
@@ -62,7 +63,7 @@ class GpuEngine final : public Engine {
         arena_(*gpu_, model_->config.head_dim, arena_bytes_),
         angles_(*gpu_, model_->config.rope_inv_freq, options.pass_tokens),
         spill_(*gpu_, store),
-        host_(gpu_, options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2,
+        host_(gpu_, std::max<int64_t>(0, budget_ - options.ram_elsewhere),
               [this](const UnitKey& key) {
                 for (GpuContext* context : home_.living) context->forgotten(key);
               }),
@@ -190,7 +191,7 @@ class GpuEngine final : public Engine {
   }
 
   EngineStats stats() const override {
-    return {.ram_budget = host_.budget(),
+    return {.ram_budget = budget_,
             .ram_used = host_.bytes(),
             .gpu_budget = arena_.bytes(),
             .gpu_used = arena_.bytes() - arena_.free_bytes(),
@@ -397,6 +398,7 @@ class GpuEngine final : public Engine {
   const std::shared_ptr<kernels::Gpu> gpu_;
   const std::shared_ptr<const Model> model_;
   const EngineOptions options_;
+  const int64_t budget_;  // of host memory
   const std::string fingerprint_;
   UnitStore& store_;
   const int64_t arena_bytes_;

@@ -8,10 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "kernels/attention.h"
+#include "model/mapped_block.h"
 
 namespace ringtide::model {
 
@@ -59,7 +59,7 @@ class Page {
   }
   // Rotations of the page's positions, (unit, head_dim / 2), in the layers that slide or do not.
   const float* cos(bool sliding) const {
-    return floats_.get() + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
+    return floats_ + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
   }
   const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
@@ -76,15 +76,12 @@ class Page {
 
  private:
   int64_t rope_floats() const { return int64_t{layout_.unit} * layout_.shape.head_dim / 2; }
-  struct Free {
-    void operator()(void* p) const;
-  };
   int64_t chunk_bytes() const { return has_kv_ ? layout_.chunk_bytes() : 0; }
   PageLayout layout_;
   int64_t position_;
   bool has_kv_;
-  std::unique_ptr<std::byte[], Free> bytes_;
-  std::unique_ptr<float[]> floats_;
+  MappedBlock bytes_;  // keys, values, representatives; then the floats
+  float* floats_;
 };
 
 }  // namespace ringtide::model

@@ -4,9 +4,6 @@
 #include <cstring>
 
 namespace ringtide::model {
-namespace {
-constexpr size_t kSpares = 64;
-}
 
 void UnitCache::fetch(std::span<Want> wants, int64_t bytes) {
   ++call_;
@@ -50,20 +47,12 @@ void UnitCache::admit(const UnitKey& key, uint32_t layer, std::span<const std::b
 void UnitCache::set_capacity(int64_t bytes) {
   capacity_ = bytes;
   ++call_;
-  spare_.clear();
   make_room(0);
 }
 
 UnitCache::Entry& UnitCache::insert(const Id& id, int64_t bytes) {
   make_room(bytes);
-  std::unique_ptr<std::byte[]> data;
-  if (bytes == spare_bytes_ && !spare_.empty()) {
-    data = std::move(spare_.back());
-    spare_.pop_back();
-  } else {
-    data.reset(new std::byte[bytes]);
-  }
-  entries_.push_front({id, bytes, call_, std::move(data)});
+  entries_.push_front({id, bytes, call_, MappedBlock(static_cast<size_t>(bytes))});
   by_id_[id] = entries_.begin();
   bytes_ += bytes;
   return entries_.front();
@@ -71,11 +60,6 @@ UnitCache::Entry& UnitCache::insert(const Id& id, int64_t bytes) {
 
 void UnitCache::erase(List::iterator entry) {
   bytes_ -= entry->bytes;
-  if (entry->bytes != spare_bytes_) {
-    spare_.clear();
-    spare_bytes_ = entry->bytes;
-  }
-  if (spare_.size() < kSpares) spare_.push_back(std::move(entry->data));
   by_id_.erase(entry->id);
   entries_.erase(entry);
 }

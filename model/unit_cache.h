@@ -7,11 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
-#include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
+#include "model/mapped_block.h"
 #include "model/unit_store.h"
 
 namespace ringtide::model {
@@ -51,7 +51,7 @@ class UnitCache {
     Id id;
     int64_t bytes;
     uint64_t used;  // the call that wanted it last
-    std::unique_ptr<std::byte[]> data;
+    MappedBlock data;
   };
   using List = std::list<Entry>;  // most recently used first
 
@@ -66,8 +66,6 @@ class UnitCache {
   uint64_t call_ = 0;
   List entries_;
   std::unordered_map<Id, List::iterator, Hash> by_id_;
-  std::vector<std::unique_ptr<std::byte[]>> spare_;  // buffers of spare_bytes_, to be used again
-  int64_t spare_bytes_ = 0;
   std::vector<PartRead> reads_;
   std::vector<size_t> read_want_;
 };

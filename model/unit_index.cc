@@ -8,7 +8,7 @@
 namespace ringtide::model {
 
 IndexGroup::IndexGroup(const PageLayout& layout)
-    : layout_(layout), bytes_(new std::byte[bytes(layout)]) {}
+    : layout_(layout), bytes_(static_cast<size_t>(bytes(layout))) {}
 
 void IndexGroup::set(int64_t slot, std::span<const std::byte> representatives) {
   const int64_t row = layout_.row() * kernels::kv_bytes(layout_.type);

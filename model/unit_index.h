@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "model/mapped_block.h"
 #include "model/page.h"
 
 namespace ringtide::model {
@@ -50,7 +51,7 @@ class IndexGroup {
 
  private:
   PageLayout layout_;
-  std::unique_ptr<std::byte[]> bytes_;
+  MappedBlock bytes_;
 };
 
 class UnitIndex {

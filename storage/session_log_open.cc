@@ -9,9 +9,6 @@
 namespace ringtide::storage {
 namespace {
 
-constexpr size_t kCacheBytes = 8 << 20;
-constexpr size_t kWriteBufferBytes = 16 << 20;  // two at most
-
 DatabaseOptions database_options(const StoreOptions& options) {
   DatabaseOptions made;
   made.create = options.create;
@@ -22,11 +19,11 @@ DatabaseOptions database_options(const StoreOptions& options) {
                                   : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   made.db.max_open_files = 256;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(kCacheBytes);
+  table.block_cache = rocksdb::NewLRUCache(options.memory_bytes / 40);
   table.block_size = 16 << 10;
   table.cache_index_and_filter_blocks = true;
   rocksdb::ColumnFamilyOptions rows;
-  rows.write_buffer_size = kWriteBufferBytes;
+  rows.write_buffer_size = options.memory_bytes / 20;
   rows.max_write_buffer_number = 2;
   rows.compression = rocksdb::kLZ4Compression;
   rows.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));

@@ -81,6 +81,8 @@ struct StoreOptions {
   // Units belong to a model and layout: units under another fingerprint are never returned.
   std::string fingerprint;
   int read_threads = 2;
+  // Most memory of its buffers and caches: FORMAT.md tells the shares.
+  size_t memory_bytes = size_t{320} << 20;
   // A session log that is damaged anywhere but at its very end, where a power cut may leave half a
   // write, is refused as Corrupt; with this it is opened as far as it can be read.
   bool accept_loss = false;

@@ -13,14 +13,13 @@
 namespace ringtide::storage {
 namespace {
 
-// Memory: up to three payload buffers and two of the index, the cache, the pool: about 300 MiB.
-constexpr size_t kPayloadBufferBytes = 64 << 20;
 constexpr int kPayloadBuffers = 3;
-constexpr size_t kIndexBufferBytes = 8 << 20;
-constexpr size_t kCacheBytes = 32 << 20;
-constexpr size_t kPoolBytes = 32 << 20;
 
 DatabaseOptions database_options(const std::string& path, const StoreOptions& options) {
+  // 86 % of the memory; the log has the rest.
+  const size_t payload_buffer = options.memory_bytes / 5;
+  const size_t index_buffer = options.memory_bytes / 64;
+  const size_t cache = options.memory_bytes / 10, kept_blocks = options.memory_bytes / 10;
   DatabaseOptions made;
   made.create = options.create;
   made.read_only = options.read_only;
@@ -33,18 +32,18 @@ DatabaseOptions database_options(const std::string& path, const StoreOptions& op
 
   rocksdb::BlockBasedTableOptions table;
   table.block_cache =
-      rocksdb::NewLRUCache(kCacheBytes, -1, false, 0.5, std::make_shared<BlockPool>(kPoolBytes));
+      rocksdb::NewLRUCache(cache, -1, false, 0.5, std::make_shared<BlockPool>(kept_blocks));
   table.cache_index_and_filter_blocks = true;
   rocksdb::ColumnFamilyOptions index;
-  index.write_buffer_size = kIndexBufferBytes;
+  index.write_buffer_size = index_buffer;
   index.max_write_buffer_number = kPayloadBuffers + 1;
   index.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
 
   // Keys only grow, so files never overlap: compaction moves them between levels unread.
   rocksdb::ColumnFamilyOptions payload;
-  payload.write_buffer_size = kPayloadBufferBytes;
+  payload.write_buffer_size = payload_buffer;
   payload.max_write_buffer_number = kPayloadBuffers;
-  payload.arena_block_size = 8 << 20;
+  payload.arena_block_size = payload_buffer / 8;
   payload.target_file_size_base = 128 << 20;
   payload.max_bytes_for_level_base = uint64_t{4} << 30;
   payload.compression = rocksdb::kNoCompression;

@@ -7,12 +7,8 @@ of the latest tokens and the bytes in each tier are taken.
 """
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 
 import bench
@@ -41,16 +37,6 @@ def resident(pid):
     return int(fields["VmRSS"][0]) << 10, int(fields["RssAnon"][0]) << 10
 
 
-def start(options, folder):
-    command = [options.ringtide, "serve", "--json", "--listen", "unix:" + os.path.join(folder, "s"),
-               "--store", os.path.join(folder, "store"), *bench.engine_flags(options)]
-    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, env=bench.environment())
-    line = daemon.stdout.readline()
-    if not line:
-        sys.exit(f"the daemon ended with {daemon.wait()}")
-    return daemon, json.loads(line)
-
-
 def main():
     parser = bench.arguments(__doc__)
     parser.add_argument("--tokens", type=int, action=bench.Several, default=[4096, 16384, 65536, 131072])
@@ -59,50 +45,44 @@ def main():
     options = parser.parse_args()
     rng = random.Random(options.seed)
     results = []
-    with tempfile.TemporaryDirectory(prefix="ringtide-flat-", dir=options.work) as folder:
-        daemon, ready = start(options, folder)
+    if options.connect or options.serve:
+        parser.error("it starts a daemon of its own, whose memory it reads")
+    with bench.daemon(options, options.flags.split()) as (daemon, ready):
 
         def ask(text, *flags):
-            done = subprocess.run([options.ringtide, "ask", "--json", "--connect", ready["address"],
-                                   "--session", "flat", "--policy", options.policy, "--append", "-",
-                                   "--template", "raw", *flags], input=text.encode(),
-                                  capture_output=True, env=bench.environment())
-            if done.returncode != 0:
-                raise RuntimeError(done.stderr.decode("utf-8", "replace"))
-            return json.loads(done.stdout.splitlines()[-1])
+            output = bench.run(options, "ask", "--json", "--connect", ready["address"], "--session",
+                               "flat", "--policy", options.policy, "--append", "-", "--template",
+                               "raw", *flags, text=text)
+            return json.loads(output.splitlines()[-1])
 
-        try:
-            at, per_word = 0, 1.2
-            for target in options.tokens:
-                # The way there in large pieces, then one measured step.
-                while at < target - options.step:
-                    words = int((target - options.step - at) / per_word) + 1
-                    done = ask(text_of(rng, min(words, 20000)))
-                    grown = done["session"]["tokens"] - at
-                    per_word = grown / min(words, 20000)
-                    at += grown
-                done = ask(text_of(rng, int(options.step / per_word)))
-                at = done["session"]["tokens"]
-                began = time.monotonic()
-                answer = ask("\nAnd then", "--generate", "--max-tokens", "16")
-                rss, anonymous = resident(daemon.pid)
-                at = answer["session"]["tokens"]
-                ingest, generation = done["ingest"], answer["generation"]
-                results.append({"task": "flat", "policy": options.policy, "target": target,
-                                "tokens": at, "rss": rss, "rss_anonymous": anonymous,
-                                "ms_per_token": 1000 * ingest["seconds"] / max(ingest["tokens"], 1),
-                                "generate_tokens_per_second": generation["tokens_per_second"],
-                                "answer_seconds": time.monotonic() - began,
-                                "bytes": answer["session"]["bytes"],
-                                "units": answer["session"]["units"],
-                                "retrieved": generation["retrieved"]})
-                if options.json:
-                    print(json.dumps(results[-1]), flush=True)
-                else:
-                    print(f"\r{at} tokens", end="", file=sys.stderr, flush=True)
-        finally:
-            daemon.send_signal(signal.SIGTERM)
-            daemon.wait()
+        at, per_word = 0, 1.2
+        for target in options.tokens:
+            # The way there in large pieces, then one measured step.
+            while at < target - options.step:
+                words = int((target - options.step - at) / per_word) + 1
+                done = ask(text_of(rng, min(words, 20000)))
+                grown = done["session"]["tokens"] - at
+                per_word = grown / min(words, 20000)
+                at += grown
+            done = ask(text_of(rng, int(options.step / per_word)))
+            at = done["session"]["tokens"]
+            began = time.monotonic()
+            answer = ask("\nAnd then", "--generate", "--max-tokens", "16")
+            rss, anonymous = resident(daemon.pid)
+            at = answer["session"]["tokens"]
+            ingest, generation = done["ingest"], answer["generation"]
+            results.append({"task": "flat", "policy": options.policy, "target": target,
+                            "tokens": at, "rss": rss, "rss_anonymous": anonymous,
+                            "ms_per_token": 1000 * ingest["seconds"] / max(ingest["tokens"], 1),
+                            "generate_tokens_per_second": generation["tokens_per_second"],
+                            "answer_seconds": time.monotonic() - began,
+                            "bytes": answer["session"]["bytes"],
+                            "units": answer["session"]["units"],
+                            "retrieved": generation["retrieved"]})
+            if options.json:
+                print(json.dumps(results[-1]), flush=True)
+            else:
+                print(f"\r{at} tokens", end="", file=sys.stderr, flush=True)
     if not options.json:
         print("\r\033[K", end="", file=sys.stderr)
     rows = [["tokens", "RSS MiB", "anonymous MiB", "ms/token", "answer tokens/s", "KV RAM MiB",

@@ -52,7 +52,7 @@ def main():
         (policy, vote), count, pairs, place = item
         key, value = pairs[place]
         answer, done = bench.ask(options, prompt(pairs, key), policy, options.answer_tokens,
-                                 ["--template", "raw", *(["--vote", vote] if vote else [])])
+                                 ["--vote", vote] if vote else [])
         said = words(answer)
         # Partial credit tells chance from a retrieval that then loses its way.
         shared = max((sum(a == b for a, b in zip(w, value)) for w in said), default=0)

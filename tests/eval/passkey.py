@@ -3,6 +3,7 @@
 The task is the one of InfiniteBench and InfLLM (noise line, needle and question as published there).
 
     passkey.py --tokens 32768,65536 --policies infllm,streaming --depths 10 --jobs 16
+    passkey.py --tokens 1048576 --device cuda --serve --jobs 4 --json
 """
 
 import random
@@ -49,7 +50,7 @@ def main():
     def work(item):
         policy, tokens, depth, key = item
         text = prompt(int((tokens - 100) / per_line), depth, key)
-        answer, done = bench.ask(options, text, policy, options.answer_tokens, ["--template", "raw"])
+        answer, done = bench.ask(options, text, policy, options.answer_tokens)
         return {"task": "passkey", "policy": policy, "tokens": tokens, "depth": round(depth, 3),
                 "key": key, "found": found(answer, key), "answer": answer,
                 "session_tokens": done["session"]["tokens"], "ingest": done["ingest"],

@@ -134,6 +134,52 @@ TEST_F(EngineTest, ReadsGroupsFromTheStoreWithinTheBudgetBitForBit) {
   EXPECT_EQ(results[0], results[1]);
 }
 
+// A store that lets a test look whenever one of the first `looked_at` units is put.
+class WatchedUnits : public testing::MemoryUnits {
+ public:
+  void put(uint64_t owner, model::SealedUnit unit) override {
+    if (!unit.is_group && unit.number < looked_at) look();
+    MemoryUnits::put(owner, std::move(unit));
+  }
+  int64_t looked_at = 0;
+  std::function<void()> look;
+};
+
+TEST_F(EngineTest, UnitsAreMadeAgainWithinTheBudget) {
+  PolicyConfig p = probing_policy();
+  p.window = 256;
+  const auto tokens = random_tokens(25, 2000);
+  engine->open(1, p);
+  for (size_t i = 0; i < tokens.size(); i += p.block)
+    engine->prefill(1, std::span(tokens).subspan(i, p.block));
+  const auto [window, grown] =
+      std::pair(engine->stats(1).window_bytes, engine->stats(1).index_bytes);
+
+  WatchedUnits store;
+  options.ram_elsewhere = window;
+  options.ram_budget = options.ram_elsewhere + 3 * window + 2 * grown;
+  const int64_t budget = options.ram_budget - options.ram_elsewhere;
+  auto e = model::make_cpu_engine(m.model, options, store);
+  e->open(1, p);
+  Runner r{*e, 1, BlockPlan(p.block), {}};
+  r.append(std::span(tokens).first(1900));
+  EXPECT_LE(e->stats().ram_used, budget);
+  EXPECT_GT(e->stats().ram_used, budget - window);  // a window more would be too much
+  const int64_t units = e->stats(1).units;
+  for (int64_t u = 1; u < units; ++u) store.lose(u);
+  int looks = 0;
+  int64_t most = 0;
+  store.looked_at = units;
+  store.look = [&] {
+    ++looks;
+    most = std::max(most, e->stats().ram_used + window);  // of the context that makes them
+  };
+  r.append(std::span(tokens).subspan(1900));
+  EXPECT_GT(e->stats(1).units_recomputed, 0);
+  EXPECT_GT(looks, 0);
+  EXPECT_LE(most, budget);
+}
+
 TEST_F(EngineTest, ALongContextHoldsLittleOfEachToken) {
   const PolicyConfig p = probing_policy();
   engine->open(1, p);
