@@ -120,7 +120,9 @@ void bench_gpu(const BenchOptions& options, const std::shared_ptr<const model::M
   if (wanted(options, "retrieve")) {
     run.retrieve(contexts);
     if (!options.json) {
-      print("(infllm: pasts of random keys and values, their units in host memory)\n");
+      print(
+          "(infllm: pasts of random keys and values, their units in host memory: each new token "
+          "looks for other units, one token over and over for nearly the same)\n");
     }
   }
   if (wanted(options, "prefill")) {

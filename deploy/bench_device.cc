@@ -1,7 +1,9 @@
 #include "deploy/bench_device.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "deploy/format.h"
 #include "model/gpu_buffer.h"
@@ -30,6 +32,19 @@ std::vector<double> time(Gpu& gpu, int runs, Work work, Gpu::Queue queue = Gpu::
     gpu.synchronize(*to);
     if (i > 0) seconds.push_back(gpu.milliseconds(*from, *to) / 1e3);
   }
+  return seconds;
+}
+
+// The same of work that runs as a decode step does, in a graph: seconds of one of `calls` calls in
+// it.
+template <class Work>
+std::vector<double> time_in_graph(Gpu& gpu, int runs, int calls, Work work) {
+  work(0);  // what is loaded for the first time cannot be captured
+  gpu.begin_graph();
+  for (int i = 0; i < calls; ++i) work(i);
+  const auto graph = gpu.end_graph();
+  std::vector<double> seconds = time(gpu, runs, [&](int) { gpu.launch(*graph); });
+  for (double& s : seconds) s /= calls;
   return seconds;
 }
 
@@ -132,53 +147,64 @@ void measure_prefill_attention(Gpu& gpu, const Heads& shape, int64_t tokens, Fig
 }
 
 void measure_decode_attention(Gpu& gpu, const Heads& shape, int64_t tokens, Figures& figures) {
-  const Sequence sequence(gpu, shape, tokens);
+  // Several sequences, in turn, so that the cache does not hold the next one.
+  constexpr double kCached = 512e6;
+  const double bytes = 4.0 * static_cast<double>(tokens) * shape.kv_heads * shape.head_dim;
+  const int calls = std::max(1, static_cast<int>(kCached / bytes));
   const int64_t row = int64_t{shape.heads} * shape.head_dim;
-  struct {
+  struct Inputs {
     int64_t position;
     kernels::cuda::Band band;
     kernels::cuda::Lists lists;
-  } in{tokens - 1, {}, {.near = sequence.near, .far = {}, .units = {}}};
-  GpuBuffer q(gpu, row * 2), o(gpu, row * 2), device(gpu, sizeof in);
+  };
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  GpuBuffer q(gpu, row * 2), o(gpu, row * 2),
+      device(gpu, calls * static_cast<int64_t>(sizeof(Inputs)));
   fill(gpu, q, row);
-  gpu.copy(device.as<void>(), &in, sizeof in);
-  auto* const there = device.as<decltype(in)>();
   kernels::cuda::DecodeAttention a;
   a.shape = shape;
   a.unit = kUnit;
-  a.arena = sequence.arena;
   a.rows = 1;
   a.q_near = a.q_far = q.half();
-  a.position = &there->position;
-  a.lists = &there->lists;
-  a.max_near = sequence.near.max_count;
-  a.near_band = a.far_band = &there->band;
+  a.max_near = static_cast<int32_t>(tokens / kUnit);
   a.scale = scale_of(shape);
   a.o = o.half();
   GpuBuffer scratch(gpu, 4 * gpu.decode_attention_scratch(shape, 1, a.max_near));
   a.scratch = scratch.full();
-  const double bytes = 4.0 * static_cast<double>(tokens) * shape.kv_heads * shape.head_dim;
-  Figure figure =
-      summarise("decode attention, one layer, " + thousands(tokens) + " tokens", "TB/s",
-                rates(1e-12 * bytes, time(gpu, 20, [&](int) { gpu.decode_attention(a); })));
+  std::vector<kernels::cuda::DecodeAttention> work;
+  for (int i = 0; i < calls; ++i) {
+    sequences.push_back(std::make_unique<Sequence>(gpu, shape, tokens));
+    const Inputs in{tokens - 1, {}, {.near = sequences.back()->near, .far = {}, .units = {}}};
+    auto* const there = device.as<Inputs>() + i;
+    gpu.copy(there, &in, sizeof in);
+    a.arena = sequences.back()->arena;
+    a.position = &there->position;
+    a.lists = &there->lists;
+    a.near_band = a.far_band = &there->band;
+    work.push_back(a);
+  }
+  Figure figure = summarise("decode attention, one layer, " + thousands(tokens) + " tokens", "TB/s",
+                            rates(1e-12 * bytes, time_in_graph(gpu, 20, calls, [&](int i) {
+                                    gpu.decode_attention(work[i]);
+                                  })));
   figure.ceiling = figures[kCopy];
   figure.against = "copy";
   figures.add(figure);
 }
 
 void measure_fetch(Gpu& gpu, const Heads& shape, Figures& figures) {
-  constexpr int32_t kUnits = 2048, kSelect = 16, kSlots = 2 * kSelect, kRuns = 40;
+  constexpr int32_t kUnits = 2048, kSelect = 16, kSlots = 2 * kSelect, kCalls = 40;
   const int64_t plane = int64_t{shape.kv_heads} * kUnit, chunk = 2 * plane * shape.head_dim * 2;
   auto* const host = static_cast<std::byte*>(gpu.allocate_host(kUnits * chunk));
   std::memset(host, 1, kUnits * chunk);
   std::vector<const std::byte*> payload;
   std::vector<int32_t> chosen;
   for (int32_t u = 0; u < kUnits; ++u) payload.push_back(host + int64_t{u * 911 % kUnits} * chunk);
-  for (int32_t i = 0; i <= kRuns; ++i)
+  for (int32_t i = 0; i < kCalls; ++i)
     for (int32_t s = 0; s < kSelect; ++s) chosen.push_back(i * kSelect + s);
 
   GpuBuffer arena(gpu, kSlots * chunk), payloads(gpu, kUnits * 8),
-      choices(gpu, 4 * (kRuns + 1) * kSelect), state(gpu, kSlots * 12),
+      choices(gpu, 4 * kCalls * kSelect), state(gpu, kSlots * 12),
       refs(gpu, kSelect * static_cast<int64_t>(sizeof(KvRef))), missing(gpu, kSelect * 4),
       rest(gpu, 1024);
   gpu.copy(payloads.as<void>(), payload.data(), kUnits * 8);
@@ -215,12 +241,13 @@ void measure_fetch(Gpu& gpu, const Heads& shape, Figures& figures) {
   a.missing = missing.as<int32_t>();
   a.totals = &there->totals;
   a.arena = {arena.half(), kSlots * 2 * plane};
-  Figure figure =
-      summarise("fetch of 16 units from host memory", "GB/s",
-                rates(1e-9 * kSelect * static_cast<double>(chunk), time(gpu, kRuns, [&](int i) {
-                        a.chosen = choices.as<int32_t>(4 * int64_t{i} * kSelect);
-                        gpu.place_units(a);
-                      })));
+  // In each run every call brings other units than the last.
+  Figure figure = summarise(
+      "fetch of 16 units from host memory", "GB/s",
+      rates(1e-9 * kSelect * static_cast<double>(chunk), time_in_graph(gpu, 5, kCalls, [&](int i) {
+              a.chosen = choices.as<int32_t>(4 * int64_t{i} * kSelect);
+              gpu.place_units(a);
+            })));
   figure.ceiling = figures[kToDevice];
   figure.against = "host to GPU";
   figures.add(figure);

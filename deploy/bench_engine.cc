@@ -76,7 +76,8 @@ void EngineBench::spill(int64_t tokens) {
 }
 
 std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& policy,
-                                                int64_t tokens, int runs, int64_t* gpu_bytes) {
+                                                int64_t tokens, int runs, int64_t* gpu_bytes,
+                                                bool one_token) {
   constexpr int kSteps = 32;
   const int64_t before = engine_.stats().gpu_used;
   std::vector<model::DecodeRow> rows;
@@ -99,7 +100,7 @@ std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& p
     for (int step = 0; step < kSteps; ++step) {
       engine_.decode(rows);
       engine_.sample(asked, sampled);
-      for (int i = 0; i < batch; ++i) rows[i].token = sampled[i];
+      for (int i = 0; i < batch && !one_token; ++i) rows[i].token = sampled[i];
     }
     if (run > 0) seconds.push_back((now() - begin) / kSteps);
   }
@@ -137,6 +138,15 @@ void EngineBench::retrieve(const std::vector<int64_t>& lengths) {
       first = figure.median;
     }
     figures_.add(figure);
+    if (tokens == lengths.back()) {
+      ms = decode_seconds(1, policy, tokens, 5, nullptr, true);
+      for (double& s : ms) s *= 1e3;
+      Figure again = summarise("the same, one token over and over", "ms a token", ms);
+      again.less_is_better = true;
+      again.ceiling = first;
+      again.against = "at " + thousands(lengths[0]);
+      figures_.add(again);
+    }
     figures_.add(summarise("infllm GPU memory, " + thousands(tokens) + " tokens", "MiB",
                            {static_cast<double>(bytes) / (1 << 20)}));
   }

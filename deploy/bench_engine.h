@@ -25,9 +25,10 @@ class EngineBench {
 
  private:
   double prefill_seconds(const model::PolicyConfig& policy, int64_t tokens);
-  // Seconds a step, of each of `runs` runs.
+  // Seconds a step, of each of `runs` runs. Steps feed on what was sampled, or all on one token.
   std::vector<double> decode_seconds(int batch, const model::PolicyConfig& policy, int64_t tokens,
-                                     int runs, int64_t* gpu_bytes = nullptr);
+                                     int runs, int64_t* gpu_bytes = nullptr,
+                                     bool one_token = false);
 
   model::Engine& engine_;
   const model::Model& model_;

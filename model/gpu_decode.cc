@@ -20,6 +20,9 @@ using kernels::cuda::Write;
 
 namespace {
 
+// Of a step's first graph.
+constexpr int kFirstLayers = 2;
+
 // A bound that a step's lists rarely outgrow: each growth captures its graph anew.
 int32_t rounded(size_t n, int32_t least) {
   return static_cast<int32_t>(std::bit_ceil(std::max(n, static_cast<size_t>(least))));
@@ -41,6 +44,13 @@ struct GpuPasses::Step {
   GpuInputs::Array<Memory> memory;
   GpuInputs::Array<Slots> slots;  // (layers, rows)
   GpuInputs::Array<LearnRun> run;
+};
+
+// A step of these contexts, each after so many tokens, whose inputs are on the device, its tokens
+// those that were sampled last.
+struct GpuPasses::Prepared {
+  Step step;
+  std::vector<std::pair<const GpuContext*, int64_t>> rows;
 };
 
 GpuPasses::Bounds GpuPasses::bounds(std::span<const Row> rows) const {
@@ -148,19 +158,83 @@ GpuPasses::Step GpuPasses::describe(std::span<const Row> rows, const Bounds& b) 
   return s;
 }
 
-void GpuPasses::decode(std::span<const Row> rows) {
-  settle();
-  keep_hidden(rows);
-  for (const Row& row : rows) {
-    row.context->begin(1);
-    row.context->picked.clear();
+// While the host waits for tokens, it describes the step that will most likely follow: the same
+// contexts, one token on. Only what costs nothing if it does not follow: no page, no unit, no
+// growth.
+void GpuPasses::prepare(std::span<GpuContext* const> contexts) {
+  prepared_.reset();
+  if (!std::equal(contexts.begin(), contexts.end(), step_rows_.begin(), step_rows_.end())) return;
+  std::vector<Row> rows;
+  auto next = std::make_shared<Prepared>();
+  for (GpuContext* context : contexts) {
+    const int64_t at = context->processed();
+    if (at % context->layout().unit == 0 || context->sealed_at(at + 1) > context->sealed() ||
+        context->index().absent() > 0)
+      return;
+    rows.push_back({context, 0});
+    next->rows.emplace_back(context, at);
   }
+  const Bounds b = bounds(rows);
+  const auto known = graphs_.find(b);
+  if (known == graphs_.end() || !known->second.first) return;
+  next->step = describe(rows, b);
+  step_inputs_.send();
+  gpu_.copy(next->step.token.device, sampled_.as<int32_t>(), b.rows * 4);
+  prepared_ = std::move(next);
+}
+
+bool GpuPasses::prepared_for(std::span<const Row> rows, const Bounds& b) const {
+  return prepared_ && prepared_->step.bounds == b &&
+         std::equal(rows.begin(), rows.end(), prepared_->rows.begin(), prepared_->rows.end(),
+                    [](const Row& row, const auto& then) {
+                      return row.context == then.first && row.context->processed() == then.second &&
+                             row.context->index().absent() == 0;
+                    });
+}
+
+void GpuPasses::decode(std::span<const Row> rows) {
+  for (const Row& row : rows) row.context->begin(1);
+  const Bounds b = bounds(rows);
+  if (prepared_for(rows, b)) {
+    run_prepared(rows);
+  } else {
+    settle();
+    keep_hidden(rows);
+    run_described(rows, b);
+  }
+  step_rows_.clear();
+  for (const Row& row : rows) {
+    row.context->picked.clear();
+    step_rows_.push_back(row.context);
+  }
+  step_logits_valid_ = true;
+  if (b.select > 0)
+    for (int32_t r = 0; r < b.rows; ++r) to_collect_.push_back({rows[r].context, 0, r});
+  represent_sealed(rows);
+  constexpr int32_t kOne = 1;
+  for (const Row& row : rows) row.context->finish({&row.token, 1}, {&kOne, 1});
+}
+
+// What the last step chose is told to its contexts while this one runs.
+void GpuPasses::run_prepared(std::span<const Row> rows) {
+  const auto next = std::move(prepared_);
+  const auto same = [](const Row& row, TokenId sampled) { return row.token == sampled; };
+  if (!std::equal(rows.begin(), rows.end(), sampled_host_.get(), same)) {
+    for (size_t r = 0; r < rows.size(); ++r) next->step.token.host[r] = rows[r].token;
+    step_inputs_.send(next->step.token, next->step.bounds.rows);
+  }
+  if (!to_collect_.empty()) lookup_.keep_choices();
+  launch(graphs_.at(next->step.bounds));
+  collect();
+}
+
+void GpuPasses::run_described(std::span<const Row> rows, const Bounds& b) {
   GpuContext* careful = nullptr;
   for (const Row& row : rows)
     if (row.context->index().absent() > 0) careful = row.context;
   if (careful && rows.size() > 1)
     throw std::logic_error("decode: a context with units in the store needs a step of its own");
-  const Bounds b = bounds(rows);
+  prepared_.reset();
   if (b.select > 0 && !lookup_.begin(rows[0].context->layout(), 1, b.rows, b.sealed, b.select))
     graphs_.clear();
   if (!attention_scratch_.need(
@@ -170,27 +244,31 @@ void GpuPasses::decode(std::span<const Row> rows) {
   step_inputs_.send();
   // A graph is captured once a shape of step comes again: the first run also loads what it needs.
   const auto [known, fresh] = graphs_.try_emplace(b);
-  if (careful || fresh) {
-    run(step, careful);
-  } else {
-    if (!known->second) {
-      gpu_.begin_graph();
-      run(step, nullptr);
-      known->second = gpu_.end_graph();
-    }
-    gpu_.launch(*known->second);
+  if (careful || fresh) return run(step, careful, 0, config_.layers);
+  StepGraphs& graphs = known->second;
+  if (!graphs.first) {
+    const int cut = std::min(kFirstLayers, config_.layers);
+    graphs.first = captured(step, 0, cut);
+    if (cut < config_.layers) graphs.rest = captured(step, cut, config_.layers);
   }
-  step_rows_.clear();
-  for (const Row& row : rows) step_rows_.push_back(row.context);
-  step_logits_valid_ = true;
-  if (b.select > 0)
-    for (int32_t r = 0; r < b.rows; ++r) to_collect_.push_back({rows[r].context, 0, r});
-  represent_sealed(rows);
-  constexpr int32_t kOne = 1;
-  for (const Row& row : rows) row.context->finish({&row.token, 1}, {&kOne, 1});
+  launch(graphs);
 }
 
-void GpuPasses::run(const Step& s, GpuContext* careful) {
+// In two parts: while the device works on the first, the host launches the second, which takes it a
+// while.
+void GpuPasses::launch(StepGraphs& graphs) {
+  gpu_.launch(*graphs.first);
+  if (graphs.rest) gpu_.launch(*graphs.rest);
+}
+
+std::unique_ptr<kernels::Gpu::Graph> GpuPasses::captured(const Step& step, int first, int end) {
+  gpu_.begin_graph();
+  run(step, nullptr, first, end);
+  return gpu_.end_graph();
+}
+
+// Layers [first, end), with what comes before the first layer and after the last.
+void GpuPasses::run(const Step& s, GpuContext* careful, int first, int end) {
   const ModelConfig& c = config_;
   const Bounds& b = s.bounds;
   const GpuContext& any = *s.any;
@@ -223,8 +301,9 @@ void GpuPasses::run(const Step& s, GpuContext* careful) {
   learn.window = b.window;
   learn.scale = scale_;
 
-  gpu_.embed(s.token.device, weights_.embedding(), b.rows, c.hidden, c.embedding_scale, x);
-  for (int l = 0; l < c.layers; ++l) {
+  if (first == 0)
+    gpu_.embed(s.token.device, weights_.embedding(), b.rows, c.hidden, c.embedding_scale, x);
+  for (int l = first; l < end; ++l) {
     const GpuLayerWeights& w = weights_.layers()[l];
     const int32_t offset = l * any.layout().layer_rows();
     gpu_.rms_norm(x, w.attention_norm, c.norm_eps, b.rows, c.hidden, h_.half());
@@ -254,6 +333,7 @@ void GpuPasses::run(const Step& s, GpuContext* careful) {
     }
     feed_forward(w, b.rows, x, true);
   }
+  if (end < c.layers) return;
   gpu_.rms_norm(x, weights_.output_norm(), c.norm_eps, b.rows, c.hidden, h_.half());
   product(h_.half(), weights_.output(), b.rows, c.vocabulary, c.hidden, nullptr,
           step_logits_.full(), Write::Replace, true);

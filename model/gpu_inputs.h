@@ -50,6 +50,12 @@ class GpuInputs {
     if (used_ > capacity_) throw std::logic_error("GpuInputs: more than begin() said");
     return {reinterpret_cast<T*>(host_ + at), reinterpret_cast<T*>(device_ + at)};
   }
+  // One array alone, of n elements.
+  template <class T>
+  void send(const Array<T>& array, int64_t n) {
+    gpu_.copy(array.device, array.host, n * static_cast<int64_t>(sizeof(T)));
+    gpu_.record(*sent_);
+  }
   void send() {
     gpu_.copy(device_, host_, used_);
     gpu_.record(*sent_);

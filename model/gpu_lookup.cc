@@ -152,10 +152,13 @@ void GpuLookup::fetch_choices() {
   gpu_.copy(host_chosen_, chosen_.as<int32_t>(), layout_.layers * choices() * 4);
 }
 
+void GpuLookup::keep_choices() {
+  kept_.assign(host_chosen_, host_chosen_ + layout_.layers * choices());
+}
+
 void GpuLookup::collect(GpuContext& context, int32_t set, int32_t row) {
   for (int32_t l = 0; l < layout_.layers; ++l) {
-    const int32_t* chosen =
-        host_chosen_ + ((int64_t{l} * sets_ + set) * rows_ + row) * select_;
+    const int32_t* chosen = kept_.data() + ((int64_t{l} * sets_ + set) * rows_ + row) * select_;
     for (int32_t i = 0; i < select_ && chosen[i] >= 0; ++i) {
       context.picked.push_back(chosen[i]);
       ++context.counters.units_selected;

@@ -40,7 +40,10 @@ class GpuLookup {
   void run(const kernels::cuda::Lookup& lookup, GpuContext* careful);
   // All that was chosen goes to the host; for collect(), once it is there.
   void fetch_choices();
-  // Row `row` of set `set` was this context's.
+  // What came to the host is kept apart, so that the next lookups may overwrite it.
+  void keep_choices();
+  // Row `row` of set `set` of what is kept was this context's. REQUIRES: begin() was not called
+  // since.
   void collect(GpuContext& context, int32_t set, int32_t row);
 
  private:
@@ -60,6 +63,7 @@ class GpuLookup {
   int32_t* peek_ = nullptr;  // what one lookup chose, and what its slots hold
   std::byte* stage_ = nullptr;
   int64_t host_chosen_n_ = 0, peek_n_ = 0, stage_bytes_ = 0;
+  std::vector<int32_t> kept_;  // as chosen_
   std::vector<int64_t> staged_;
 };
 

@@ -58,7 +58,8 @@ GpuPasses::GpuPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& we
       seal_inputs_(gpu),
       sample_inputs_(gpu),
       lookup_(gpu, home, store),
-      sampled_host_(static_cast<int32_t*>(gpu.allocate_host(kFewRows * 4)), {&gpu}) {
+      sampled_host_(static_cast<int32_t*>(gpu.allocate_host(kFewRows * 4)), {&gpu}),
+      sampled_there_(gpu.make_event()) {
   gpu.fill(product_scratch_.full(), 0, product_scratch(gpu, config_));
 }
 
@@ -182,7 +183,9 @@ void GpuPasses::sample(std::span<GpuContext* const> contexts,
     for (int64_t j = i; j < end; ++j) penalised |= penalises(params[j]);
   }
   gpu_.copy(sampled_host_.get(), sampled_.as<int32_t>(), n * 4);
-  gpu_.synchronize();
+  gpu_.record(*sampled_there_);
+  prepare(contexts);
+  gpu_.synchronize(*sampled_there_);
   std::copy_n(sampled_host_.get(), n, tokens.begin());
   // A penalty changes the logits it reads.
   if (penalised) step_logits_valid_ = false;
@@ -191,6 +194,11 @@ void GpuPasses::sample(std::span<GpuContext* const> contexts,
 void GpuPasses::settle() {
   if (to_collect_.empty()) return;
   gpu_.synchronize();
+  lookup_.keep_choices();
+  collect();
+}
+
+void GpuPasses::collect() {
   for (const Choice& choice : to_collect_)
     if (choice.context) lookup_.collect(*choice.context, choice.set, choice.row);
   to_collect_.clear();
@@ -201,6 +209,7 @@ void GpuPasses::forget(const GpuContext& context) {
     if (row == &context) row = nullptr;
   for (Choice& choice : to_collect_)
     if (choice.context == &context) choice.context = nullptr;
+  prepared_.reset();
 }
 
 }  // namespace ringtide::model

@@ -52,7 +52,8 @@ class GpuPasses {
 
  private:
   using bf16 = kernels::cuda::bf16;
-  struct Step;  // what a decode step reads
+  struct Step;      // what a decode step reads
+  struct Prepared;  // the next one's, sent before it is asked for
   struct Bounds {
     int32_t rows, near, far, sealed, select;
     bool represents;
@@ -61,9 +62,20 @@ class GpuPasses {
     auto operator<=>(const Bounds&) const = default;
   };
 
+  struct StepGraphs {  // null: run once, not captured
+    std::unique_ptr<kernels::Gpu::Graph> first, rest;
+  };
+
   Bounds bounds(std::span<const Row> rows) const;
   Step describe(std::span<const Row> rows, const Bounds& bounds);
-  void run(const Step& step, GpuContext* careful);
+  void run_prepared(std::span<const Row> rows);
+  void run_described(std::span<const Row> rows, const Bounds& bounds);
+  void run(const Step& step, GpuContext* careful, int first, int end);
+  std::unique_ptr<kernels::Gpu::Graph> captured(const Step& step, int first, int end);
+  void launch(StepGraphs& graphs);
+  void collect();
+  void prepare(std::span<GpuContext* const> contexts);
+  bool prepared_for(std::span<const Row> rows, const Bounds& bounds) const;
   void represent_sealed(std::span<const Row> rows);
   void keep_hidden(std::span<const Row> next);
   void product(const bf16* x, const bf16* w, int64_t rows, int64_t n, int64_t k, bf16* y,
@@ -107,8 +119,10 @@ class GpuPasses {
     void operator()(int32_t* p) const { gpu->release_host(p); }
   };
   std::unique_ptr<int32_t, ReleaseHost> sampled_host_;
+  const std::unique_ptr<kernels::Gpu::Event> sampled_there_;
   int64_t tick_ = 0;
-  std::map<Bounds, std::unique_ptr<kernels::Gpu::Graph>> graphs_;  // null: run once, not captured
+  std::map<Bounds, StepGraphs> graphs_;
+  std::shared_ptr<const Prepared> prepared_;
 };
 
 }  // namespace ringtide::model

@@ -25,6 +25,7 @@ Vote vote_of(const PolicyConfig& policy) {
 void GpuPasses::prefill(GpuContext& context, std::span<const TokenId> tokens,
                         std::span<const int32_t> lengths) {
   settle();
+  prepared_.reset();
   const ModelConfig& c = config_;
   const PolicyConfig& policy = context.policy().config();
   const auto m = static_cast<int32_t>(tokens.size());

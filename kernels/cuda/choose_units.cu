@@ -11,7 +11,8 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-constexpr int kScoreThreads = 256;
+constexpr int kScoreWarps = 8;
+constexpr int kScoreThreads = kScoreWarps * 32;
 constexpr int kChooseThreads = 1024;
 
 __device__ float softmax_scale(const Lookup& a) {
@@ -21,70 +22,77 @@ __device__ float softmax_scale(const Lookup& a) {
 __device__ bool has_choice(const Memory& m) { return m.sealed - m.first > m.select; }
 __device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, kCandidateUnits); }
 
-// Blocks: (tiles of kScoreTile units, rows). A warp has one head after another: the units are the
-// rows of the tensor cores' product, 16 at a time, and every column of the other side is the query.
-// A thread reads 8 elements of a row at once and hands them over as two products want them, 4 each:
-// any order of elements will do that is the query's as well.
+// Blocks: (tiles of kScoreTile units, heads / kScoreWarps, rows). A warp has one head: the units
+// are the rows of the tensor cores' product, 16 at a time, and every column of the other side is
+// the query. A thread reads 8 elements of a row at once and hands them over as two products want
+// them, 4 each: any order of elements will do that is the query's as well.
 template <int Dim>
-__global__ void __launch_bounds__(kScoreThreads)
+__global__ void __launch_bounds__(kScoreThreads, Dim <= 128 ? 4 : 2)
     score_units(const Lookup a, const LookupScratch scratch) {
   constexpr int kParts = Dim / 32;  // of a head: 8 elements for each of 4 lanes
+  constexpr int kSixteens = kScoreTile / 16;
   after_previous();
-  const int row = blockIdx.y;
+  const int row = blockIdx.z, heads = a.shape.heads;
+  const int lane = threadIdx.x % 32, quad = lane / 4, within = lane % 4;
+  const int head = static_cast<int>(blockIdx.y * kScoreWarps + threadIdx.x / 32);
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kScoreTile;
-  if (!has_choice(m) || begin >= m.sealed) return;
-  const int heads = a.shape.heads;
-  const int lane = threadIdx.x % 32, quad = lane / 4, within = lane % 4;
+  if (head >= heads || !has_choice(m) || begin >= m.sealed) return;
   const int64_t unit_size = int64_t{heads} * Dim;
-  const float scale = softmax_scale(a);
-  static_assert(kIndexGroup % kScoreTile == 0 && kScoreTile == 32);
+  const int64_t from = int64_t{head} * Dim + within * 8;
+  static_assert(kIndexGroup % kScoreTile == 0 && kScoreTile % 32 == 0);
   const bf16* const group = m.groups[begin / kIndexGroup] +
                             (int64_t{a.layer} * kIndexGroup + begin % kIndexGroup) * unit_size;
   __builtin_assume(__isGlobal(group));
-  for (int head = threadIdx.x / 32; head < heads; head += kScoreThreads / 32) {
-    const int64_t from = int64_t{head} * Dim + within * 8;
-    Bf16s<8> query[kParts];
+  Bf16s<8> query[kParts];
 #pragma unroll
-    for (int i = 0; i < kParts; ++i) query[i] = load_bf16<8>(a.q + row * unit_size + from + i * 32);
-    float mine = 0;  // of unit lane
+  for (int i = 0; i < kParts; ++i) query[i] = load_bf16<8>(a.q + row * unit_size + from + i * 32);
+  float mine[kScoreTile / 32] = {};  // of units lane, lane + 32, ...
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int unit = half * 16 + quad;
-      Bf16s<8> low[kParts] = {}, high[kParts] = {};  // units `unit` and 8 on
+  for (int sixteen = 0; sixteen < kSixteens; ++sixteen) {
+    const int unit = sixteen * 16 + quad;
+    Bf16s<8> low[kParts] = {}, high[kParts] = {};  // units `unit` and 8 on
 #pragma unroll
-      for (int i = 0; i < kParts; ++i) {
-        if (begin + unit < m.sealed)
-          low[i] = load_bf16<8>(group + unit * unit_size + from + i * 32);
-        if (begin + unit + 8 < m.sealed)
-          high[i] = load_bf16<8>(group + (unit + 8) * unit_size + from + i * 32);
-      }
-      float sums[4] = {};
-#pragma unroll
-      for (int i = 0; i < kParts; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; j += 2) {
-          const uint32_t units[4] = {low[i].words[j], high[i].words[j], low[i].words[j + 1],
-                                     high[i].words[j + 1]};
-          mma(sums, units, query[i].words[j], query[i].words[j + 1]);
-        }
-      }
-      // Every lane of a quad has units quad and quad + 8; lane l is to have unit l.
-      const float one = __shfl_sync(kAllLanes, sums[0], lane % 8 * 4);
-      const float two = __shfl_sync(kAllLanes, sums[2], lane % 8 * 4);
-      if (lane / 16 == half) mine = lane / 8 % 2 ? two : one;
+    for (int i = 0; i < kParts; ++i) {
+      if (begin + unit < m.sealed) low[i] = load_bf16<8>(group + unit * unit_size + from + i * 32);
+      if (begin + unit + 8 < m.sealed)
+        high[i] = load_bf16<8>(group + (unit + 8) * unit_size + from + i * 32);
     }
-    const int unit = begin + lane;
-    if (unit < m.sealed) scratch.votes[(int64_t{row} * heads + head) * a.max_sealed + unit] = mine;
-    if (a.vote == Vote::Sum) continue;
-    const float x = unit >= m.first && unit < m.sealed ? mine : -INFINITY;
-    const float most = warp_max(x);
-    const float top = most == -INFINITY ? 0.0f : most;  // none: terms are 0
-    const float terms = warp_sum(expf((x - top) * scale));
-    if (lane == 0) {
-      const int64_t tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
-      scratch.tiles[(int64_t{row} * heads + head) * tiles + blockIdx.x] = make_float2(most, terms);
+    float sums[4] = {};
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; j += 2) {
+        const uint32_t units[4] = {low[i].words[j], high[i].words[j], low[i].words[j + 1],
+                                   high[i].words[j + 1]};
+        mma(sums, units, query[i].words[j], query[i].words[j + 1]);
+      }
     }
+    // Every lane of a quad has units quad and quad + 8; lane l is to have unit l of 32.
+    const float one = __shfl_sync(kAllLanes, sums[0], lane % 8 * 4);
+    const float two = __shfl_sync(kAllLanes, sums[2], lane % 8 * 4);
+    if (lane / 16 == sixteen % 2) mine[sixteen / 2] = lane / 8 % 2 ? two : one;
+  }
+  float* const votes = scratch.votes + (int64_t{row} * heads + head) * a.max_sealed + begin;
+  float most = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < kScoreTile / 32; ++i) {
+    const int unit = begin + i * 32 + lane;
+    if (unit < m.sealed) votes[i * 32 + lane] = mine[i];
+    if (unit < m.first || unit >= m.sealed) mine[i] = -INFINITY;
+    most = fmaxf(most, mine[i]);
+  }
+  if (a.vote == Vote::Sum) return;
+  most = warp_max(most);
+  const float top = most == -INFINITY ? 0.0f : most;  // none: terms are 0
+  const float scale = softmax_scale(a);
+  float terms = 0;
+#pragma unroll
+  for (const float x : mine) terms += expf((x - top) * scale);
+  terms = warp_sum(terms);
+  if (lane == 0) {
+    const int64_t tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
+    scratch.tiles[(int64_t{row} * heads + head) * tiles + blockIdx.x] = make_float2(most, terms);
   }
 }
 
@@ -109,38 +117,56 @@ __global__ void __launch_bounds__(kCandidateUnits)
   if (!has_choice(m) || begin >= m.sealed) return;
   const float scale = softmax_scale(a);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int unit = begin + static_cast<int>(threadIdx.x);
+  const bool eligible = unit >= m.first && unit < m.sealed;
+  const float* const votes = scratch.votes + int64_t{row} * heads * a.max_sealed + unit;
+  // Inner products of the first heads come while the softmax is worked out.
+  constexpr int kFirstHeads = 32;
+  float of_head[kFirstHeads];
+#pragma unroll
+  for (int h = 0; h < kFirstHeads; ++h)
+    of_head[h] = eligible && h < heads ? votes[int64_t{h} * a.max_sealed] : 0;
   if (a.vote == Vote::Softmax) {
     const int tiles = (m.sealed + kScoreTile - 1) / kScoreTile;
     const int64_t row_tiles = (int64_t{a.max_sealed} + kScoreTile - 1) / kScoreTile;
     const float2* const all = scratch.tiles + row * row_tiles * heads;
-    // 8 lanes a head.
+    // 8 lanes a head, each with kAtOnce tiles on their way.
+    constexpr int kAtOnce = 16;
     for (int base = 0; base < heads; base += kCandidateUnits / 8) {
       const int h = base + static_cast<int>(threadIdx.x) / 8;
       const float2* const of = all + min(h, heads - 1) * row_tiles;
       float most = -INFINITY, sum = 0;
-#pragma unroll 8
-      for (int t = lane % 8; t < tiles; t += 8) most = fmaxf(most, of[t].x);
-      most = warp_max<8>(most);
-#pragma unroll 8
-      for (int t = lane % 8; t < tiles; t += 8) {
-        const float2 tile = of[t];
-        sum += tile.x == -INFINITY ? 0.0f : tile.y * expf((tile.x - most) * scale);
+      for (int t = lane % 8; t < tiles; t += 8 * kAtOnce) {
+        float2 some[kAtOnce];
+        float here = most;
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+          some[i] = t + 8 * i < tiles ? of[t + 8 * i] : make_float2(-INFINITY, 0);
+#pragma unroll
+        for (const float2 tile : some) here = fmaxf(here, tile.x);
+        if (here == -INFINITY) continue;
+        sum *= expf((most - here) * scale);
+#pragma unroll
+        for (const float2 tile : some) sum += tile.y * expf((tile.x - here) * scale);
+        most = here;
       }
-      sum = warp_sum<8>(sum);
-      if (lane % 8 == 0 && h < heads) softmax[h] = make_float2(most, 1.0f / sum);
+      const float of_all = warp_max<8>(most);
+      sum = warp_sum<8>(most == -INFINITY ? 0.0f : sum * expf((most - of_all) * scale));
+      if (lane % 8 == 0 && h < heads) softmax[h] = make_float2(of_all, 1.0f / sum);
     }
     __syncthreads();
   }
-  const int unit = begin + static_cast<int>(threadIdx.x);
   uint32_t key = 0;
-  if (unit >= m.first && unit < m.sealed) {
-    const float* const votes = scratch.votes + int64_t{row} * heads * a.max_sealed + unit;
+  if (eligible) {
     float relevance = 0;
-#pragma unroll 16
-    for (int h = 0; h < heads; ++h) {
-      const float x = votes[int64_t{h} * a.max_sealed];
+    const auto add = [&](int h, float x) {
       relevance += a.vote == Vote::Sum ? x : expf((x - softmax[h].x) * scale) * softmax[h].y;
-    }
+    };
+#pragma unroll
+    for (int h = 0; h < kFirstHeads; ++h)
+      if (h < heads) add(h, of_head[h]);
+#pragma unroll 8
+    for (int h = kFirstHeads; h < heads; ++h) add(h, votes[int64_t{h} * a.max_sealed]);
     key = ordered(relevance);
   }
   keys[threadIdx.x] = key;
@@ -266,7 +292,8 @@ void choose_units(const Lookup& a, cudaStream_t stream) {
   if (a.rows == 0 || a.max_select == 0) return;
   const LookupScratch scratch(a);
   if (a.max_sealed > 0) {
-    const dim3 tiles((a.max_sealed + kScoreTile - 1) / kScoreTile, a.rows);
+    const dim3 tiles((a.max_sealed + kScoreTile - 1) / kScoreTile,
+                     (a.shape.heads + kScoreWarps - 1) / kScoreWarps, a.rows);
     by_head_dim(a.shape.head_dim, [&](auto dim) {
       launch("choose_units", score_units<dim()>, tiles, kScoreThreads, 0, stream, a, scratch);
     });

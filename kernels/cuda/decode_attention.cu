@@ -26,7 +26,7 @@ template <int Dim>
 struct Shape {
   static constexpr int kChunks = Dim / 8;
   static constexpr int kWarps = Dim == 256 ? 2 : 4;
-  static constexpr int kStages = Dim == 64 ? 4 : 2;
+  static constexpr int kStages = Dim == 64 ? 4 : Dim == 128 ? 3 : 2;
   static constexpr int kPlaneBytes = kSlice * Dim * 2;
   static constexpr int kStageBytes = 2 * kPlaneBytes;  // keys, values
   static constexpr int kQueryBytes = kQueries * Dim * 2;

@@ -34,29 +34,52 @@ __global__ void embed_rows(const int32_t* tokens, const bf16* table, int64_t row
   *reinterpret_cast<Floats<N>*>(x + at) = out;
 }
 
-// One block a row.
-template <int N>
-__global__ void __launch_bounds__(kThreads)
+// One block a row, of a number of threads that follows from dim. What a thread has is kept between
+// the sum and the scaling, as far as kKept vectors go.
+constexpr int kKept = 2;
+template <int N, int Threads>
+__global__ void __launch_bounds__(Threads)
     norm_rows(const float* x, const float* weight, float eps, int64_t dim, bf16* y) {
+  constexpr int kStep = Threads * N;
+  const int64_t first = int64_t{threadIdx.x} * N;
+  Floats<N> kept[kKept], weights[kKept];
+#pragma unroll
+  for (int i = 0; i < kKept; ++i)  // no kernel writes them
+    if (first + i * kStep < dim)
+      weights[i] = *reinterpret_cast<const Floats<N>*>(weight + first + i * kStep);
   after_previous();
   x += blockIdx.x * dim;
   y += blockIdx.x * dim;
   float squares = 0;
-  for (int64_t i = int64_t{threadIdx.x} * N; i < dim; i += kThreads * N) {
-    const Floats<N> v = *reinterpret_cast<const Floats<N>*>(x + i);
+#pragma unroll
+  for (int i = 0; i < kKept; ++i)
+    if (first + i * kStep < dim)
+      kept[i] = *reinterpret_cast<const Floats<N>*>(x + first + i * kStep);
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+    if (first + i * kStep >= dim) break;
+#pragma unroll
+    for (const float f : kept[i].v) squares = fmaf(f, f, squares);
+  }
+  for (int64_t at = first + kKept * kStep; at < dim; at += kStep) {
+    const Floats<N> v = *reinterpret_cast<const Floats<N>*>(x + at);
 #pragma unroll
     for (const float f : v.v) squares = fmaf(f, f, squares);
   }
-  const float mean = block_sum<kThreads>(squares) / static_cast<float>(dim);
+  const float mean = block_sum<Threads>(squares) / static_cast<float>(dim);
   const float factor = 1.0f / sqrtf(mean + eps);
-  for (int64_t i = int64_t{threadIdx.x} * N; i < dim; i += kThreads * N) {
-    const Floats<N> v = *reinterpret_cast<const Floats<N>*>(x + i);
-    const Floats<N> w = *reinterpret_cast<const Floats<N>*>(weight + i);
+  const auto put = [&](int64_t at, const Floats<N>& v, const Floats<N>& w) {
     float out[N];
 #pragma unroll
     for (int j = 0; j < N; ++j) out[j] = v.v[j] * factor * w.v[j];
-    store_bf16(y + i, out);
-  }
+    store_bf16(y + at, out);
+  };
+#pragma unroll
+  for (int i = 0; i < kKept; ++i)
+    if (first + i * kStep < dim) put(first + i * kStep, kept[i], weights[i]);
+  for (int64_t at = first + kKept * kStep; at < dim; at += kStep)
+    put(at, *reinterpret_cast<const Floats<N>*>(x + at),
+        *reinterpret_cast<const Floats<N>*>(weight + at));
 }
 
 __device__ float activate(float x, Gate gate) {
@@ -111,8 +134,24 @@ void embed(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidde
 void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t dim, bf16* y,
               cudaStream_t stream) {
   if (rows == 0 || dim == 0) return;
-  launch("rms_norm", dim % 4 == 0 ? norm_rows<4> : norm_rows<1>, static_cast<unsigned>(rows),
-         kThreads, 0, stream, x, weight, eps, dim, y);
+  const auto start = [&](auto n, auto threads) {
+    launch("rms_norm", norm_rows<n(), threads()>, static_cast<unsigned>(rows), threads(), 0, stream,
+           x, weight, eps, dim, y);
+  };
+  const auto by_size = [&](auto n) {
+    if (dim <= kKept * 128 * n()) {
+      start(n, std::integral_constant<int, 128>());
+    } else if (dim <= kKept * 256 * n()) {
+      start(n, std::integral_constant<int, 256>());
+    } else {
+      start(n, std::integral_constant<int, 512>());
+    }
+  };
+  if (dim % 4 == 0) {
+    by_size(std::integral_constant<int, 4>());
+  } else {
+    by_size(std::integral_constant<int, 1>());
+  }
 }
 
 void gate_mul(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y, cudaStream_t stream) {

@@ -10,7 +10,8 @@ namespace ringtide::kernels::cuda {
 void embed(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidden, float scale,
            float* x, cudaStream_t stream);
 
-// y[r, i] = x[r, i] * weight[i] / sqrt(mean_i(x[r, i]^2) + eps), rows (rows, dim).
+// y[r, i] = x[r, i] * weight[i] / sqrt(mean_i(x[r, i]^2) + eps), rows (rows, dim). The kernel in
+// front must not be what writes weight.
 void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t dim, bf16* y,
               cudaStream_t stream);
 

@@ -134,14 +134,14 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     }
   }
 
+  auto* const parts = reinterpret_cast<float4*>(p.scratch + kCounters);
+  const auto sums_of = [&](int of, int j) {
+    return parts + ((int64_t{tile} * s.parts + of) * Columns + j) * kThreads + tid;
+  };
   if (s.parts > 1) {
-    auto* const parts = reinterpret_cast<float4*>(p.scratch + kCounters);
-    const auto at = [&](int of, int j) {
-      return parts + ((int64_t{tile} * s.parts + of) * Columns + j) * kThreads + tid;
-    };
 #pragma unroll
     for (int j = 0; j < Columns; ++j)
-      *at(part, j) = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
+      *sums_of(part, j) = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
     __threadfence();
     __syncthreads();
     // Counts to parts - 1 and back to 0.
@@ -151,13 +151,30 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     __syncthreads();
     if (!last) return;
     __threadfence();
+  }
+  // What is added to comes while the parts are added: no load may pass a store of the same array.
+  const auto output = [&](int j, int i) {
+    const int row = 8 * j + lane % 4 * 2 + i % 2;
+    const int64_t n = int64_t{tile} * kTileRows + warp * 16 + lane / 4 + i / 2 * 8;
+    return row < p.m && n < p.n ? row * p.n + n : -1;
+  };
+  float before[Columns][4] = {};
+  if (p.write == Write::Add) {
+#pragma unroll
+    for (int j = 0; j < Columns; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (const int64_t at = output(j, i); at >= 0) before[j][i] = p.y32[at];
+    }
+  }
+  if (s.parts > 1) {
 #pragma unroll
     for (int j = 0; j < Columns; ++j) sums[j][0] = sums[j][1] = sums[j][2] = sums[j][3] = 0;
-#pragma unroll 4
+#pragma unroll(Columns <= 4 ? 4 : 2)
     for (int i = 0; i < s.parts; ++i) {
       float4 more[Columns];
 #pragma unroll
-      for (int j = 0; j < Columns; ++j) more[j] = __ldcg(at(i, j));
+      for (int j = 0; j < Columns; ++j) more[j] = __ldcg(sums_of(i, j));
 #pragma unroll
       for (int j = 0; j < Columns; ++j) {
         sums[j][0] += more[j].x;
@@ -172,14 +189,12 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
   for (int j = 0; j < Columns; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = 8 * j + lane % 4 * 2 + i % 2;
-      const int64_t n = int64_t{tile} * kTileRows + warp * 16 + lane / 4 + i / 2 * 8;
-      if (row >= p.m || n >= p.n) continue;
-      const int64_t to = row * p.n + n;
+      const int64_t to = output(j, i);
+      if (to < 0) continue;
       if (p.y) {
         p.y[to] = __float2bfloat16_rn(sums[j][i]);
       } else {
-        p.y32[to] = p.write == Write::Add ? p.y32[to] + sums[j][i] : sums[j][i];
+        p.y32[to] = before[j][i] + sums[j][i];
       }
     }
   }

@@ -6,7 +6,7 @@
 namespace ringtide::kernels::cuda {
 
 // Units whose scores one block makes, and whose part of the softmax it sums.
-constexpr int kScoreTile = 32;
+constexpr int kScoreTile = 64;
 // Units of which one block takes candidates: max_select of them, or all.
 constexpr int kCandidateUnits = 256;
 

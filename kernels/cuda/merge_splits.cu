@@ -7,59 +7,46 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-// One block a head of a row; a thread has a dimension, and every kTeams-th split.
-constexpr int kMergeThreads = 512;
+// One block a head of a row, a thread a dimension. Every warp makes the splits' weights for itself,
+// one a lane, so that nobody waits for another.
 template <int Dim>
-__global__ void __launch_bounds__(kMergeThreads)
+__global__ void __launch_bounds__(Dim)
     merge_row(const DecodeAttention a, const Partials in, const int max_split) {
-  extern __shared__ float weights[];  // (splits)
-  constexpr int kTeams = kMergeThreads / Dim;
-  constexpr int kFirst =
-      8;  // splits of a team that are on their way before their weights are known
-  __shared__ float team_sums[kTeams][Dim];
-  const int head = blockIdx.x, row = blockIdx.y, tid = threadIdx.x;
+  constexpr int kFirst = 16;  // splits that are on their way before their weights are known
+  const int head = blockIdx.x, row = blockIdx.y, d = threadIdx.x, lane = d % 32;
   // The lists are older than attend_split(), the previous kernel, which waited for all before it.
   const int count = counts_of(a.lists[row]).all();
   const int per_split = split_blocks(count, a.shape.kv_heads);
   const int splits = (count + per_split - 1) / per_split;
   const int64_t query = int64_t{row} * a.shape.heads + head;
   const float2* stats = in.stats + query * max_split;
-  const int d = tid % Dim, team = tid / Dim;
   const float* const o = in.o + query * max_split * Dim + d;
   after_previous();
 
   float first[kFirst];
 #pragma unroll
-  for (int i = 0; i < kFirst; ++i) {
-    const int s = team + i * kTeams;
-    first[i] = s < splits ? o[int64_t{s} * Dim] : 0;
-  }
+  for (int s = 0; s < kFirst; ++s) first[s] = s < splits ? o[int64_t{s} * Dim] : 0;
   float most = -INFINITY;
-  for (int s = tid; s < splits; s += kMergeThreads) most = fmaxf(most, stats[s].x);
-  most = block_max<kMergeThreads>(most);
-  float total = 0;
-  for (int s = tid; s < splits; s += kMergeThreads) {
-    const float weight = stats[s].x == -INFINITY ? 0.0f : exp2f(stats[s].x - most);
-    weights[s] = weight;
-    total += weight * stats[s].y;
-  }
-  total = block_sum<kMergeThreads>(total);
+  for (int s = lane; s < splits; s += 32) most = fmaxf(most, stats[s].x);
+  most = warp_max(most);
 
-  float value = 0;
+  float value = 0, total = 0;
+  for (int base = 0; base < splits; base += 32) {
+    float2 mine{-INFINITY, 0};
+    if (base + lane < splits) mine = stats[base + lane];
+    const float weight = mine.x == -INFINITY ? 0.0f : exp2f(mine.x - most);
+    total += weight * mine.y;
+    const int here = min(32, splits - base);
+    if (base == 0) {
 #pragma unroll
-  for (int i = 0; i < kFirst; ++i) {
-    const int s = team + i * kTeams;
-    if (s < splits) value = fmaf(weights[s], first[i], value);
+      for (int s = 0; s < kFirst; ++s)  // of a split that is not there, the weight is 0
+        value = fmaf(__shfl_sync(kAllLanes, weight, s), first[s], value);
+    }
+#pragma unroll 16
+    for (int s = base == 0 ? kFirst : 0; s < here; ++s)
+      value = fmaf(__shfl_sync(kAllLanes, weight, s), o[int64_t{base + s} * Dim], value);
   }
-#pragma unroll 8
-  for (int s = team + kFirst * kTeams; s < splits; s += kTeams)
-    value = fmaf(weights[s], o[int64_t{s} * Dim], value);
-  team_sums[team][d] = value;
-  __syncthreads();
-  if (team > 0) return;
-  value = team_sums[0][d];
-#pragma unroll
-  for (int i = 1; i < kTeams; ++i) value += team_sums[i][d];
+  total = warp_sum(total);
   const bool none = !(total > 0);
   const float result = none ? 0.0f : value / total;
   if (a.o32)
@@ -74,8 +61,8 @@ __global__ void __launch_bounds__(kMergeThreads)
 void merge_splits(const DecodeAttention& a, const Partials& partials, int splits,
                   cudaStream_t stream) {
   by_head_dim(a.shape.head_dim, [&](auto dim) {
-    launch("decode_attention", merge_row<dim()>, dim3(a.shape.heads, a.rows), kMergeThreads,
-           splits * sizeof(float), stream, a, partials, splits);
+    launch("decode_attention", merge_row<dim()>, dim3(a.shape.heads, a.rows), dim(), 0, stream, a,
+           partials, splits);
   });
 }
 

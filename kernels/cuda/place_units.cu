@@ -1,6 +1,7 @@
 // A lookup's second half: slots for the chosen units, and the copies of what is in none.
 #include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/lookup_scratch.h"
+#include "kernels/cuda/reduce_inl.cuh"
 
 namespace ringtide::kernels::cuda {
 namespace {
@@ -10,54 +11,76 @@ constexpr int kMaxSelect = 1024;
 constexpr int kMaxSlots = 8192;
 
 // Places of chosen units before they have a slot.
-constexpr int kFetch = -1, kMissing = -2;
+constexpr int kFetch = -1, kMissing = -2, kNone = -3;
+// Slots whose state is kept at hand while it is searched.
+constexpr int kAtHand = 256;
 
 // One block a row.
 __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupScratch scratch) {
-  __shared__ int place[kMaxSelect];  // of each chosen unit: its slot, or kFetch, kMissing
-  __shared__ int freed[kMaxSelect];  // slots to take, those used longest ago first
+  __shared__ int wanted[kMaxSelect];  // chosen units
+  __shared__ int place[kMaxSelect];   // of each: its slot, or one of the above
+  __shared__ int freed[kMaxSelect];   // slots to take, those used longest ago first
   __shared__ uint32_t busy[kMaxSlots / 32];
-  __shared__ int fetches;
+  __shared__ int32_t units_at_hand[kAtHand];
+  __shared__ int64_t used_at_hand[kAtHand];
+  __shared__ int chosen_count, fetches, lost_count;
+  const int row = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+  for (int i = tid; i < kMaxSlots / 32; i += kThreads) busy[i] = 0;
+  if (tid == 0) chosen_count = fetches = lost_count = 0;
   after_previous();
-  const int row = blockIdx.x, tid = threadIdx.x;
   const Memory m = a.memory[row];
   const Slots slots = a.slots[row];
   const int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
   const int count = min(slots.slots, kMaxSlots);
   const int64_t tick = *a.tick;
   const int64_t chunk_values = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim;
-
-  for (int i = tid; i < kMaxSlots / 32; i += kThreads) busy[i] = 0;
-  if (tid == 0) fetches = 0;
-  __syncthreads();
-  for (int i = tid; i < a.max_select; i += kThreads) {
-    freed[i] = -1;
-    const int unit = chosen[i];
-    int at = kMissing;
-    if (unit >= 0) {
-      if (m.payload[unit]) at = kFetch;
-      for (int s = 0; s < count; ++s)
-        if (slots.unit[s] == unit) at = s;
-      if (at >= 0) atomicOr(&busy[at / 32], 1u << at % 32);
-      if (at == kFetch) atomicAdd(&fetches, 1);
+  const bool at_hand = count <= kAtHand;
+  if (at_hand) {
+    for (int s = tid; s < count; s += kThreads) {
+      units_at_hand[s] = slots.unit[s];
+      used_at_hand[s] = slots.used[s];
     }
-    place[i] = at;
+  }
+  for (int i = tid; i < a.max_select; i += kThreads) {
+    const int unit = wanted[i] = chosen[i];
+    place[i] = unit < 0 ? kNone : m.payload[unit] ? kFetch : kMissing;
+    freed[i] = -1;
+  }
+  const int32_t* const slot_unit = at_hand ? units_at_hand : slots.unit;
+  const int64_t* const slot_used = at_hand ? used_at_hand : slots.used;
+  __syncthreads();
+  // A warp looks for one chosen unit in the slots, then for what was used before one slot.
+  for (int i = warp; i < a.max_select; i += kThreads / 32) {
+    if (place[i] == kNone) continue;
+    int at = -1;
+    for (int s = lane; s < count; s += 32)
+      if (slot_unit[s] == wanted[i]) at = s;
+    at = __reduce_max_sync(kAllLanes, at);
+    if (lane > 0) continue;
+    atomicAdd(&chosen_count, 1);
+    if (at >= 0) {
+      place[i] = at;
+      atomicOr(&busy[at / 32], 1u << at % 32);
+    } else {
+      atomicAdd(place[i] == kFetch ? &fetches : &lost_count, 1);
+    }
   }
   __syncthreads();
   // An empty slot counts as used before all others.
-  const auto used = [&](int s) { return slots.unit[s] < 0 ? int64_t{-1} : slots.used[s]; };
+  const auto used = [&](int s) { return slot_unit[s] < 0 ? int64_t{-1} : slot_used[s]; };
   const auto is_free = [&](int s) { return (busy[s / 32] >> s % 32 & 1u) == 0; };
   if (fetches > 0) {
-    for (int s = tid; s < count; s += kThreads) {
+    for (int s = warp; s < count; s += kThreads / 32) {
       if (!is_free(s)) continue;
       const int64_t mine = used(s);
       int rank = 0;
-      for (int other = 0; other < count; ++other) {
+      for (int other = lane; other < count; other += 32) {
         if (!is_free(other)) continue;
         const int64_t theirs = used(other);
         rank += theirs < mine || (theirs == mine && other < s);
       }
-      if (rank < fetches) freed[rank] = s;
+      rank = __reduce_add_sync(kAllLanes, rank);
+      if (lane == 0 && rank < fetches) freed[rank] = s;
     }
   }
   __syncthreads();
@@ -66,14 +89,14 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   int32_t* const missing = a.missing + int64_t{row} * a.max_select;
   ChunkCopy* const copies = scratch.copies + int64_t{row} * a.max_select;
   for (int i = tid; i < a.max_select; i += kThreads) {
+    if (place[i] == kNone) continue;
     // How many before it are of each kind.
     int fetched = 0, lost = 0;
     for (int j = 0; j < i; ++j) {
       fetched += place[j] == kFetch;
       lost += place[j] == kMissing;
     }
-    const int unit = chosen[i];
-    if (unit < 0) continue;
+    const int unit = wanted[i];
     if (place[i] == kMissing) {
       missing[lost] = unit;
       continue;
@@ -89,19 +112,14 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
         m.payload[unit] + a.layer * chunk_values * static_cast<int64_t>(sizeof(bf16)),
         a.arena.base + int64_t{k_row} * a.shape.head_dim};
   }
+  for (int i = lost_count + tid; i < a.max_select; i += kThreads) missing[i] = -1;
   if (tid == 0) {
-    int units = 0, lost = 0;
-    for (int i = 0; i < a.max_select; ++i) {
-      units += chosen[i] >= 0;
-      lost += chosen[i] >= 0 && place[i] == kMissing;
-    }
-    for (int i = lost; i < a.max_select; ++i) missing[i] = -1;
-    a.counts[row] = units - lost;
+    a.counts[row] = chosen_count - lost_count;
     scratch.copy_counts[row] = fetches;
     LookupCounts& totals = a.totals[row];
-    totals.hits += units - lost - fetches;
+    totals.hits += chosen_count - lost_count - fetches;
     totals.fetched += fetches;
-    totals.missing += lost;
+    totals.missing += lost_count;
   }
 }
 

@@ -2,7 +2,7 @@
 compares with a daemon that was never killed: every acknowledged byte and token is there, none is
 doubled, and the greedy continuation is the same.
 
-    crash_test.py [--kills N] [--seed S]
+    crash_test.py [--kills N] [--seed S] [--device DEVICE]
 """
 
 import argparse
@@ -19,6 +19,8 @@ from harness import (BINARY, NOT_FOUND, SMALL_POLICY, Daemon, environment, make_
 
 RAW = ["--template", "raw", "--temperature", "0"]
 SESSION = "crash"
+# A model that a GPU's kernels serve.
+SHAPE = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 96}
 
 
 def text_of(rng, size):
@@ -78,10 +80,10 @@ def show(daemon):
     return json.loads(out.stdout)
 
 
-def reference(folder, model, script):
+def reference(folder, model, script, flags):
     """Per round: tokens before the answer, and the answer."""
     rounds = []
-    with Daemon(folder, model) as daemon:
+    with Daemon(folder, model, *flags) as daemon:
         offset = 0
         for text, count in script.rounds:
             code, events, error = ask(daemon, "--append", "-", "--generate", "--max-tokens", count,
@@ -119,9 +121,9 @@ class Killer:
 
 
 class CrashRun:
-    def __init__(self, folder, model, script, expected, rng, kills):
+    def __init__(self, folder, model, script, expected, rng, kills, flags):
         self.folder, self.model, self.script, self.expected = folder, model, script, expected
-        self.rng, self.kills_left = rng, kills
+        self.rng, self.kills_left, self.flags = rng, kills, flags
         self.counts = {"kills": 0, "in append": 0, "in generate": 0, "while starting": 0,
                        "restarts": 0, "acknowledged bytes": 0, "acknowledged tokens": 0}
         self.acknowledged_offset = 0
@@ -130,7 +132,7 @@ class CrashRun:
         self.lasts = {"append": 0.05, "generate": 0.1}
 
     def start(self):
-        self.daemon = Daemon(self.folder, self.model)
+        self.daemon = Daemon(self.folder, self.model, *self.flags)
         self.counts["restarts"] += 1
 
     def restart(self):
@@ -139,7 +141,7 @@ class CrashRun:
             # Dies while it recovers.
             process = spawn("serve", "--model", self.model, "--store",
                             os.path.join(self.folder, "store"), "--listen", "127.0.0.1:0",
-                            *SMALL_POLICY)
+                            *SMALL_POLICY, *self.flags)
             time.sleep(self.rng.random() * 0.15)
             process.kill()
             process.communicate()
@@ -220,7 +222,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--device", help="as of ringtide serve (default: the processor)")
     options = parser.parse_args()
+    shape, flags = {}, []
+    if options.device:
+        shape, flags = SHAPE, ["--device", options.device, "--gpu-memory", "1G"]
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     total = {}
     began = time.monotonic()
@@ -230,15 +236,15 @@ def main():
         while total.get("kills", 0) < options.kills:
             rng = random.Random(seed * 1000 + sessions)
             with tempfile.TemporaryDirectory(prefix="ringtide-crash-") as folder:
-                model = make_model(os.path.join(folder, "tiny.gguf"))
+                model = make_model(os.path.join(folder, "tiny.gguf"), **shape)
                 script = Script(rng, 12)
                 calm = os.path.join(folder, "calm")
                 wild = os.path.join(folder, "wild")
                 os.mkdir(calm)
                 os.mkdir(wild)
-                expected = reference(calm, model, script)
+                expected = reference(calm, model, script, flags)
                 run = CrashRun(wild, model, script, expected, rng,
-                               options.kills - total.get("kills", 0))
+                               options.kills - total.get("kills", 0), flags)
                 try:
                     run.run()
                 except BaseException:

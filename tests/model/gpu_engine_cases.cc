@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "model/sampler.h"
@@ -69,6 +70,64 @@ TEST_P(GpuEngine, MixedStepsAreEachRowsOwn) {
     for (Runner& r : runners) (batch ? together : alone).push_back(r.logits());
   }
   EXPECT_EQ(alone, together);
+}
+
+// While tokens are sampled the engine describes the step it expects. Whether that step follows, or
+// one with other tokens, or after other work: the same bits as if nothing had been expected.
+TEST_P(GpuEngine, WhatIsExpectedChangesNoBit) {
+  for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(policy);
+    const auto text = random_tokens(29, 200);
+    std::vector<TokenId> fed;  // to both contexts, in turn
+    std::vector<std::vector<float>> expected;
+    decltype(units.snapshot()) expected_units;
+    for (const bool sampling : {false, true}) {
+      MemoryUnits fresh;
+      auto e = make(fresh);
+      for (model::ContextId id : {1, 2, 3}) {
+        e->open(id, p);
+        const std::vector<int32_t> lengths(3, p.block);
+        e->prefill(id, std::span(text).subspan(id, 3 * p.block), lengths);
+      }
+      const model::SampleRow asked[] = {{1, {}}, {2, {}}};
+      TokenId tokens[2] = {};
+      for (int step = 0; step < 60; ++step) {
+        if (sampling) {
+          e->sample(asked, tokens);
+        } else {
+          for (size_t i = 0; i < 2; ++i) {
+            const auto logits = e->logits(asked[i].context);
+            const auto most = std::max_element(logits.begin(), logits.end());
+            const auto likeliest = static_cast<TokenId>(most - logits.begin());
+            fed.push_back(step % 3 == 0 ? text[100 + step] : likeliest);
+          }
+        }
+        if (step % 10 == 4)
+          e->prefill(3, std::span(text).first(p.block - e->stats(3).tokens % p.block));
+        if (step % 10 == 7) {
+          const model::DecodeRow other{3, text[step]};
+          e->decode({&other, 1});
+        }
+        model::DecodeRow rows[] = {{1, fed[2 * step]}, {2, fed[2 * step + 1]}};
+        if (sampling && step % 3 != 0) {
+          EXPECT_EQ(tokens[0], rows[0].token);
+          EXPECT_EQ(tokens[1], rows[1].token);
+        }
+        e->decode(rows);
+      }
+      for (model::ContextId id : {1, 2, 3}) {
+        const auto logits = e->logits(id);
+        const std::vector<float> got(logits.begin(), logits.end());
+        if (!sampling)
+          expected.push_back(got);
+        else
+          EXPECT_EQ(got, expected[id - 1]);
+        e->close(id);
+      }
+      if (!sampling) expected_units = fresh.snapshot();
+      EXPECT_EQ(fresh.snapshot(), expected_units);
+    }
+  }
 }
 
 TEST_P(GpuEngine, SamplesAsTheSamplerSays) {

@@ -176,7 +176,7 @@ struct Step {
     choose_units(lookup, stream);
     place_units(lookup, stream);
     decode_attention({kShape, kUnit, of, kRows, near, far, position, lists, kPages, 0, kSelect, 0,
-                      near_band, far_band, 0.125f, o, nullptr, attention_scratch},
+                      near_band, far_band, 0.125f, o, nullptr, nullptr, attention_scratch},
                      stream);
     product(o, wo, kHidden, kRow, nullptr, x, stream);
     rms_norm(x, norm, 1e-5f, kRows, kHidden, normed, stream);

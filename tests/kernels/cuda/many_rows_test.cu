@@ -5,12 +5,43 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
+__device__ unsigned bits(float x) { return __float_as_uint(x); }
+__device__ unsigned bits(bf16 x) { return __bfloat16_as_ushort(x); }
+
+template <class T>
+__global__ void count_differences(const T* a, const T* b, int64_t n, int* count) {
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    if (bits(a[i]) != bits(b[i])) atomicAdd(count, 1);
+  }
+}
+// Of n values in device memory, by their bits.
+template <class T>
+int differences(const T* a, const T* b, int64_t n) {
+  Device<int> count(1);
+  count.zero();
+  count_differences<<<1024, 256>>>(a, b, n, count.data());
+  check_launch("count_differences");
+  return count.host()[0];
+}
+
+// The error of a sum of k products, relative to its typical size. The tensor cores truncate what
+// they keep: each of the k / 16 additions of 16 products takes up to 2^-23 of the sum so far, half
+// of that on average and always towards 0. So the error is at most 2^-24 times the sum of all sums
+// so far; of independent products of mean 0, whose sums grow as the root of their number, that is
+// k / 16 / sqrt(3) of the last one.
+double truncation(int64_t k) {
+  constexpr double kOther = 1e-6;
+  return static_cast<double>(k) / 16 / std::sqrt(3.0) * 0x1p-24 + kOther;
+}
+
 struct ManyRowsTest : DeviceTest {
   struct Case {
     int64_t n, k;
   };
   // SmolLM2's, Llama 3's and small ones.
-  std::vector<Case> small = {{96, 64}, {960, 576}, {576, 1536}, {3072, 576}, {256, 14336}};
+  std::vector<Case> small = {{96, 64},    {960, 576},  {576, 1536},
+                             {3072, 576}, {256, 4096}, {256, 14336}};
   std::vector<Case> all = {{96, 64},     {960, 576},   {576, 1536},   {3072, 576},
                            {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
 };
@@ -41,7 +72,7 @@ TEST_F(ManyRowsTest, AgreesWithDouble) {
         some32.push_back(got32[r * n + c]);
         some.push_back(got[r * n + c]);
       }
-      EXPECT_LT(error(some32, want), 1e-5) << n << " x " << k << ", " << m;
+      EXPECT_LT(error(some32, want), truncation(k)) << n << " x " << k << ", " << m;
       EXPECT_LT(error(some, want), kRounding) << n << " x " << k << ", " << m;
       for (const float f : got32) ASSERT_FALSE(std::isnan(f));
 
@@ -65,8 +96,6 @@ TEST_F(ManyRowsTest, ARowIsTheSameInEveryBatch) {
     product.run({dx, dw, kMost, n, k, rows, nullptr, Write::Replace, nullptr}, nullptr);
     sums.zero();
     product.run({dx, dw, kMost, n, k, nullptr, sums, Write::Add, nullptr}, nullptr);
-    const auto want = rows.host();
-    const auto want32 = sums.host();
     for (const int m : {2, 63, 65, 128, 200, 511, 512, 1000, 2048, 3000}) {
       const int first = static_cast<int>(between(random, 0, kMost - m));
       Device<bf16> some(m * n);
@@ -74,8 +103,9 @@ TEST_F(ManyRowsTest, ARowIsTheSameInEveryBatch) {
       some32.zero();
       product.run({dx + first * k, dw, m, n, k, some, nullptr, Write::Replace, nullptr}, nullptr);
       product.run({dx + first * k, dw, m, n, k, nullptr, some32, Write::Add, nullptr}, nullptr);
-      EXPECT_TRUE(same_bits(some.host(), part(want, first * n, m * n))) << n << " x " << k << ", " << m;
-      EXPECT_TRUE(same_bits(some32.host(), part(want32, first * n, m * n)))
+      EXPECT_EQ(differences<bf16>(some, rows + first * n, m * n), 0)
+          << n << " x " << k << ", " << m;
+      EXPECT_EQ(differences<float>(some32, sums + first * n, m * n), 0)
           << n << " x " << k << ", " << m;
     }
   }
