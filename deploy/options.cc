@@ -107,7 +107,7 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
       ->group("Engine");
   add_setting(app, "--activations", options.activations,
               "What quantised weights are multiplied by: int16 (default), f32 (slower) or int8 "
-              "(faster, less exact)")
+              "(faster, less exact); BF16 weights: by bf16, with f32 by that")
       ->check(CLI::IsMember({"f32", "int16", "int8"}))
       ->option_text("TYPE")
       ->group("Engine");

@@ -161,7 +161,7 @@ void multiply_plain(const Product& p, ThreadPool& threads) {
       return product<PanelF16>(p, threads);
     case TensorType::BF16:
 #if HWY_TARGET == HWY_AVX3
-      if (p.w.activations == ActivationType::Int8 && has_bfloat_products()) {
+      if (p.w.activations != ActivationType::F32 && has_bfloat_products()) {
         return multiply_bfloat(p, threads);
       }
 #endif

@@ -16,8 +16,9 @@ namespace ringtide::kernels {
 
 // What coded weights are multiplied by. Integers share a factor among 32 inputs and are off by at
 // most half a step, 1/65024 (Int16) or 1/254 (Int8) of the greatest of the 32; their products with
-// the weights' codes are summed exactly. Weights without codes are multiplied by float32; with Int8,
-// bfloat16 weights by activations rounded to bfloat16 where the processor has such products.
+// the weights' codes are summed exactly. With either, bfloat16 weights are multiplied by activations
+// rounded to bfloat16 (off by at most 1/256 of themselves) where the processor has such products;
+// F32 and F16 weights, and all of them elsewhere, by float32.
 enum class ActivationType : uint8_t { F32, Int16, Int8 };
 
 // Weights of a linear layer, rearranged for the inner loops. Does not own its memory.

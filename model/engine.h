@@ -28,8 +28,9 @@ struct CpuWeights;  // model/cpu_weights.h
 
 using ContextId = uint64_t;
 
-// What quantised weights are multiplied by: float32, or integers that share a factor among 32
-// values, which is several times as fast. kernels/matmul.h tells their error.
+// What weights are multiplied by: float32, or, where they are quantised, integers that share a factor
+// among 32 values, and where they are bfloat16, bfloat16. That is several times as fast.
+// kernels/matmul.h tells the errors.
 enum class ActivationType : uint8_t { F32, Int16, Int8 };
 
 struct EngineOptions {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <random>
 #include <string_view>
@@ -169,16 +170,20 @@ void bench_matmul(TensorType type, int64_t n, int64_t k, ThreadPool& threads,
   }
 }
 
-// Random weights and activations of a normal distribution; `type` is coded.
+// Random weights and activations of a normal distribution; `type` is coded or BF16.
 void print_errors(TensorType type, ThreadPool& threads) {
   constexpr int64_t n = 64, k = 2048, m = 16;
   std::minstd_rand random(1);
   std::normal_distribution<float> normal;
   std::vector<std::byte> rows(n * row_bytes(type, k));
   for (std::byte& b : rows) b = static_cast<std::byte>(random() >> 8 & 255);
+  for (size_t at = 0; type == TensorType::BF16 && at < rows.size(); at += 2) {
+    const float weight = normal(random);
+    std::memcpy(&rows[at], reinterpret_cast<const std::byte*>(&weight) + 2, 2);
+  }
   const int64_t block = type_info(type).block_bytes;
   // Halves with a small exponent in every place where the type has one, or may have.
-  for (size_t at = 0; at < rows.size(); at += block) {
+  for (size_t at = 0; type != TensorType::BF16 && at < rows.size(); at += block) {
     for (const int64_t half : {int64_t{1}, int64_t{3}, int64_t{81}, block - 3, block - 1}) {
       if (half > 0 && half < block) rows[at + half] = (rows[at + half] & std::byte{0x83}) | std::byte{0x20};
     }
@@ -293,7 +298,7 @@ int main(int argc, char** argv) {
       bench_matmul(type, 2048, 2048, pool, a);
     }
   }
-  bench_matmul(TensorType::BF16, 2048, 2048, pool, ActivationType::Int8);
+  bench_matmul(TensorType::BF16, 2048, 2048, pool, ActivationType::Int16);
   for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
     bench_matmul(type, 2048, 2048, pool);
   }
@@ -307,6 +312,7 @@ int main(int argc, char** argv) {
   }
   if (!wanted.empty() && wanted != "errors") return 0;
   std::printf("\n%-8s %10s %10s %10s\n", "errors", "f32", "int16", "int8");
+  print_errors(TensorType::BF16, pool);
   for (int i = static_cast<int>(TensorType::Q8_0); i < kTensorTypes; ++i) {
     print_errors(static_cast<TensorType>(i), pool);
   }

@@ -123,7 +123,7 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
               sum += double{row[j]} * weights[j];
               magnitude += std::abs(double{row[j]} * weights[j]);
               if (!coded(type)) {
-                if (a == ActivationType::Int8) {
+                if (a != ActivationType::F32) {
                   rounded += 0x1p-8 * std::abs(double{row[j]} * weights[j]);
                 }
               } else if (j % 32 == 0 && a != ActivationType::F32) {
@@ -216,7 +216,8 @@ std::vector<std::pair<TensorType, ActivationType>> kinds() {
   std::vector<std::pair<TensorType, ActivationType>> list = {
       {TensorType::F32, ActivationType::F32},
       {TensorType::F16, ActivationType::F32},
-      {TensorType::BF16, ActivationType::F32}};
+      {TensorType::BF16, ActivationType::F32},
+      {TensorType::BF16, ActivationType::Int16}};
   for (const ActivationType a :
        {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     for (const TensorType type :
