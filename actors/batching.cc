@@ -173,10 +173,11 @@ void Batching::displace(uint64_t session) {
   if (stopping) tell(Event::Kind::RowStopped, session, stopping);
 }
 
-void Batching::lost() {
+void Batching::lost(Cause cause) {
+  const int32_t weight = cause == Cause::Ring ? 1 : limits_.ring_losses;
   if (!given_.empty() && given_.front().kind != Plan::Kind::Leave) {
     for (const uint64_t session : given_.front().sessions) {
-      if (const auto it = seats_.find(session); it != seats_.end()) ++it->second.strikes;
+      if (const auto it = seats_.find(session); it != seats_.end()) it->second.strikes += weight;
     }
   }
   given_.clear();
@@ -187,7 +188,7 @@ void Batching::lost() {
   const std::vector<uint64_t> refused = std::exchange(refused_, {});
   for (auto& [session, seat] : seats_) {
     const uint64_t stopping = seat.stopping;
-    const bool given_up = seat.strikes >= limits_.strikes;
+    const bool given_up = seat.strikes >= limits_.strikes * limits_.ring_losses;
     const bool had_place = seat.place != Place::None;
     seat = Seat{.strikes = given_up ? 0 : seat.strikes};
     if (had_place) tell(given_up ? Event::Kind::GivenUp : Event::Kind::EngineLost, session);

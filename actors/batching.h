@@ -30,11 +30,12 @@ struct Plan {
 class Batching {
  public:
   struct Limits {
-    int32_t rows = 16;    // decoded together
-    int32_t steps = 8;    // of a burst
-    int32_t blocks = 1;   // run in one plan
-    int32_t ahead = 2;    // plans given and not done: one runs, one waits
-    int32_t strikes = 3;  // times the engine may die of a session's work before it is given up
+    int32_t rows = 16;        // decoded together
+    int32_t steps = 8;        // of a burst
+    int32_t blocks = 1;       // run in one plan
+    int32_t ahead = 2;        // plans given and not done: one runs, one waits
+    int32_t strikes = 3;      // times the engine may die of a session's work before it is given up
+    int32_t ring_losses = 4;  // of a ring of shards in a session's work, that make a strike
   };
   // What a session must be told.
   struct Event {
@@ -75,7 +76,9 @@ class Batching {
   // `displaced`: sessions whose place the plan's work has cost, for want of room.
   void done(uint64_t plan, Outcome outcome, const std::vector<EndedRow>& ended,
             const std::vector<uint64_t>& displaced = {});
-  void lost();
+  // The worker died: of its work, or of its ring of shards, which fails for other reasons too.
+  enum class Cause : uint8_t { Work, Ring };
+  void lost(Cause cause = Cause::Work);
 
   std::vector<Event> take_events();
 
@@ -85,8 +88,8 @@ class Batching {
     Place place = Place::None;
     int32_t blocks = 0;   // waiting to be planned
     int32_t planned = 0;  // plans given and not done
-    int32_t strikes = 0;
-    uint64_t row = 0;  // 0: none
+    int32_t strikes = 0;  // in losses of a ring
+    uint64_t row = 0;     // 0: none
     Pause pause = Pause::No;
     uint64_t stopping = 0;  // a row that is being stopped; 0: none
     uint64_t used = 0;      // number of the plan that used it last
@@ -96,8 +99,7 @@ class Batching {
 
   std::optional<Plan> next_heavy();
   std::optional<Plan> next_burst();
-  Plan give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps = 0,
-            int32_t blocks = 0);
+  Plan give(Plan::Kind kind, std::vector<uint64_t> sessions, int32_t steps = 0, int32_t blocks = 0);
   void displace(uint64_t session);
   void make_room(uint64_t session);
   void ask_again();

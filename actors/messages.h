@@ -242,6 +242,7 @@ struct PlanDone {
 };
 struct UseWorker {
   WorkerActor worker;
+  Batching::Cause cause = Batching::Cause::Work;  // of the end of the one before
 };
 struct UseRooms {
   ArchiveActor archive;

@@ -118,7 +118,7 @@ void SchedulerState::done(PlanDone& m) {
 void SchedulerState::use(const UseWorker& m) {
   worker = m.worker;
   entering.clear();
-  batching.lost();
+  batching.lost(m.cause);
   pump();
 }
 

@@ -13,6 +13,10 @@
 namespace ringtide::actors {
 namespace {
 
+using Cause = Batching::Cause;
+
+bool lost_ring(const caf::down_msg& m) { return m.reason == kRingLost; }
+
 constexpr std::chrono::milliseconds kFirstDelay{500};
 constexpr std::chrono::milliseconds kLongestDelay{30000};
 
@@ -49,7 +53,7 @@ void SupervisorState::start_worker() {
 void SupervisorState::engine_ready() {
   ready = true;
   delay = {};
-  self->send(scheduler, UseWorker{worker});
+  self->send(scheduler, UseWorker{worker, {}});
   if (!std::exchange(started, true)) parts.started(gateway);
 }
 
@@ -57,7 +61,8 @@ void SupervisorState::down(const caf::down_msg& m) {
   if (closing) return;
   if (m.source == worker.address()) {
     if (!started) return parts.started({});
-    if (ready) self->send(scheduler, UseWorker{});  // what it held is lost, whenever the next comes
+    // What it held is lost, whenever the next comes.
+    if (ready) self->send(scheduler, UseWorker{{}, lost_ring(m) ? Cause::Ring : Cause::Work});
     delay =
         ready ? std::chrono::milliseconds{0} : std::clamp(delay * 2, kFirstDelay, kLongestDelay);
     spdlog::warn("starting another worker in {} ms", delay.count());

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "actors/compose.h"
+#include "model/shard_transport.h"
 
 namespace ringtide::actors {
 
@@ -184,6 +185,9 @@ WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> sel
   self->set_exception_handler([](std::exception_ptr& thrown) -> caf::error {
     try {
       std::rethrow_exception(thrown);
+    } catch (const model::RingError& error) {
+      spdlog::warn("the ring of shards is over: {}", error.what());
+      return kRingLost;
     } catch (const std::exception& error) {
       spdlog::error("the worker failed: {}", error.what());
     } catch (...) {

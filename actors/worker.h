@@ -5,6 +5,7 @@
 // the worker; the supervisor starts another.
 #pragma once
 
+#include <caf/exit_reason.hpp>
 #include <functional>
 #include <map>
 #include <memory>
@@ -58,6 +59,9 @@ struct WorkerState {
   std::map<SessionId, uint64_t> returning;  // sessions whose past is run again, and their epoch
   std::map<SessionId, Row> rows;
 };
+
+// Why a worker ends whose engine's ring of shards is over.
+constexpr caf::exit_reason kRingLost = caf::exit_reason::remote_link_unreachable;
 
 // Says EngineReady to `supervisor` once `make` has returned.
 WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> self, FactsPtr facts,

@@ -13,6 +13,7 @@ struct Command {
 };
 
 void add_serve(CLI::App& app, Command& chosen);
+void add_join(CLI::App& app, Command& chosen);
 void add_ask(CLI::App& app, Command& chosen);
 void add_chat(CLI::App& app, Command& chosen);
 void add_sessions(CLI::App& app, Command& chosen);

@@ -54,7 +54,9 @@ Json to_json(const ServerFacts& facts) {
           {"threads", facts.threads},
           {"device", facts.gpu.empty() ? "cpu" : facts.gpu},
           {"budget", {{"gpu", facts.gpu_budget}, {"ram", facts.ram_budget}, {"store", facts.store_free_bytes}}},
-          {"store", facts.store}};
+          {"store", facts.store},
+          {"shards", facts.shards},
+          {"shard_address", facts.shard_address.empty() ? Json() : Json(facts.shard_address)}};
 }
 
 std::string to_string(protocol::FinishReason reason) {

@@ -1,5 +1,7 @@
 #include "deploy/engine_options.h"
 
+#include <algorithm>
+
 namespace ringtide::deploy {
 
 namespace {
@@ -12,8 +14,10 @@ model::ActivationType activation_type(const std::string& name) {
 }  // namespace
 
 model::EngineOptions engine_options(const ServerOptions& options, const Machine& machine) {
-  return {.threads = options.threads > 0 ? options.threads : machine.cores,
-          .ram_budget = options.ram_budget > 0 ? options.ram_budget : machine.ram / 2,
+  // Shards of this machine share its cores and memory, if nothing else is said.
+  const int shards = options.cluster.shards;
+  return {.threads = options.threads > 0 ? options.threads : std::max(1, machine.cores / shards),
+          .ram_budget = options.ram_budget > 0 ? options.ram_budget : machine.ram / 2 / shards,
           .half_kv = options.kv_type == "f16",
           .activations = activation_type(options.activations),
           .gpu_memory = options.gpu_memory};

@@ -13,6 +13,7 @@
 #include "deploy/machine.h"
 #include "deploy/memory_split.h"
 #include "deploy/model_cache.h"
+#include "deploy/shards.h"
 #include "deploy/store_access.h"
 #include "kernels/gpu_load.h"
 #include "kernels/threads.h"
@@ -27,6 +28,7 @@ namespace ringtide::deploy {
 struct LocalServer::Impl {
   ServerFacts facts;
   protocol::ServerLimits limits;
+  std::unique_ptr<Shards> shards;  // null: no ring
   // The server calls the system until it is destroyed: it goes first.
   std::unique_ptr<actors::System> system;
   std::unique_ptr<protocol::Server> server;
@@ -52,7 +54,8 @@ std::shared_ptr<const model::Model> load_model(const ServerOptions& options, Ser
 LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& default_policy)
     : impl_(std::make_unique<Impl>()) {
   ServerFacts& facts = impl_->facts;
-  model::EngineOptions engine = engine_options(options, inspect_machine());
+  const Machine machine = inspect_machine();
+  model::EngineOptions engine = engine_options(options, machine);
   const MemorySplit memory = split_memory(engine.ram_budget);
   engine.ram_elsewhere = memory.unwritten + memory.store;
   facts.threads = engine.threads;
@@ -61,7 +64,9 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
 
   actors::SystemOptions system;
   system.model = load_model(options, facts);
-  Device device = find_device(options.device);
+  const bool ring = options.cluster.shards > 1 || !options.cluster.shard_listen.empty();
+  if (ring) require_processor(options.device);
+  Device device = find_device(ring ? "cpu" : options.device);
   require_serves(device, options.device, *system.model,
                  actors::policy_of(default_policy, protocol::Policy{}), engine);
   facts.gpu = device.gpu ? device.info.name : "";
@@ -89,6 +94,14 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
     constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said
     system.blocks = engine.pass_tokens / kBlock;
     system.rows = 64;
+  } else if (ring) {
+    impl_->shards = std::make_unique<Shards>(options, facts.path, engine,
+                                             shard_terms(facts.fingerprint, options, machine),
+                                             shard_engine(system.model, engine));
+    facts.shard_address = impl_->shards->address();
+    system.make_engine = [shards = impl_->shards.get()](model::UnitStore& units) {
+      return shards->leader().make_engine(units);
+    };
   } else {
     kernels::ThreadPool packers(facts.threads);
     auto weights = model::pack_weights(*system.model, engine.activations, packers);
@@ -106,6 +119,10 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.unwritten_bytes = memory.unwritten;
   impl_->system = std::make_unique<actors::System>(std::move(system));
   impl_->limits = options.limits;
+  if (ring) {
+    impl_->shards->ready();
+    facts.shards = static_cast<int>(impl_->shards->leader().shards().size()) + 1;
+  }
 }
 
 void LocalServer::listen(const std::string& address) {
@@ -121,6 +138,7 @@ void LocalServer::listen(const std::string& address) {
 
 LocalServer::~LocalServer() {
   impl_->server.reset();
+  if (impl_->shards) impl_->shards->leader().close("the server stops");
   if (impl_->system) impl_->system->stop();
 }
 

@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
 
   Command chosen;
   add_serve(app, chosen);
+  add_join(app, chosen);
   add_ask(app, chosen);
   add_chat(app, chosen);
   add_sessions(app, chosen);

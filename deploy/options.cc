@@ -125,6 +125,23 @@ void add_device_options(CLI::App* app, ServerOptions& options) {
       ->group("Engine");
 }
 
+void add_cluster_options(CLI::App* app, ClusterOptions& options) {
+  const char* group = "Shards";
+  add_setting(app, "--shard-listen", options.shard_listen,
+              "Where shards reach this process, host or host:port; an address that other machines "
+              "reach needs certificates (default: 127.0.0.1, any free port)")
+      ->option_text("ADDR")
+      ->group(group);
+  const auto file = [&](const char* flag, std::string& value, const char* help) {
+    add_setting(app, flag, value, help)->option_text("FILE")->group(group);
+  };
+  file("--cluster-certificate", options.security.certificate,
+       "PEM; with key and authority, shards speak mutual TLS, and only they are let in whose "
+       "certificate the authority signed");
+  file("--cluster-key", options.security.key, "PEM; the certificate's private key");
+  file("--cluster-authority", options.security.authority, "PEM; certificates that sign shards'");
+}
+
 void add_store_option(CLI::App* app, ServerOptions& options) {
   options.store = default_store_path();
   add_setting(app, "--store", options.store,

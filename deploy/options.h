@@ -8,10 +8,19 @@
 #include <string>
 #include <vector>
 
+#include "actors/cluster/address.h"
 #include "protocol/server.h"
 #include "protocol/service.h"
 
 namespace ringtide::deploy {
+
+// Shards of a ring: `serve` has them join it, `join` is one.
+struct ClusterOptions {
+  int shards = 1;            // of `serve`, which starts all but the first
+  std::string shard_listen;  // where they join, or where the others reach this one; empty: loopback
+  int shard_timeout = 30;    // seconds of an exchange
+  actors::cluster::Security security;
+};
 
 // What a server in this process is made of: `serve`, and the commands that embed one.
 struct ServerOptions {
@@ -23,9 +32,10 @@ struct ServerOptions {
   std::string activations = "int16";
   std::string device = "auto";  // "cpu", "cuda", "cuda:N"
   int64_t gpu_memory = 0;       // 0: 90 % of what is free
-  bool accept_loss = false;  // open a store whose log is damaged as far as it can be read
+  bool accept_loss = false;     // open a store whose log is damaged as far as it can be read
   protocol::ServerLimits limits;
   int max_sessions = 256;
+  ClusterOptions cluster;
   int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
 };
 
@@ -62,8 +72,9 @@ CLI::Option* add_unsigned(CLI::App* app, const std::string& flag, uint64_t& valu
 CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
                        const std::string& help);
 
-void add_engine_options(CLI::App* app, ServerOptions& options);  // model, threads, ram budget, KV
-void add_device_options(CLI::App* app, ServerOptions& options);  // device, its memory
+void add_engine_options(CLI::App* app, ServerOptions& options);    // model, threads, ram budget, KV
+void add_device_options(CLI::App* app, ServerOptions& options);    // device, its memory
+void add_cluster_options(CLI::App* app, ClusterOptions& options);  // certificates, address
 void add_store_option(CLI::App* app, ServerOptions& options);
 void add_connect_option(CLI::App* app, std::string& connect);
 void add_policy_options(CLI::App* app, protocol::Policy& policy);

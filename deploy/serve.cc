@@ -51,6 +51,9 @@ std::string show(const ServerFacts& f) {
        {"budget", fmt::format("GPU {}, RAM {}, store {} free", show_bytes(f.gpu_budget),
                               show_bytes(f.ram_budget), show_bytes(f.store_free_bytes))},
        {"store", f.store},
+       {"shards", f.shard_address.empty() ? "none"
+                                          : fmt::format("{} in the ring; more can join at {}",
+                                                        f.shards, f.shard_address)},
        {"listening", f.address}});
 }
 
@@ -97,6 +100,20 @@ void add_serve(CLI::App& app, Command& chosen) {
              "Open a store whose session log is damaged, without the text after the damage");
   add_switch(command, "--json", options->json, "Tell what happens as one JSON object a line");
   add_engine_options(command, options->server);
+  add_setting(command, "--shards", options->server.cluster.shards,
+              "Shards of a ring that share each session's keys and values, a process each; this "
+              "process is the first and starts the others. --threads and --ram-budget are each "
+              "one's (default 1: no ring)")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N")
+      ->group("Shards");
+  add_cluster_options(command, options->server.cluster);
+  add_setting(command, "--shard-timeout", options->server.cluster.shard_timeout,
+              "Longest that shards wait for one in an exchange; then the ring goes on without it "
+              "(default 30)")
+      ->check(CLI::Range(1, 3600))
+      ->option_text("SECONDS")
+      ->group("Shards");
   add_policy_options(command, options->policy);
   protocol::ServerLimits& limits = options->server.limits;
   const char* group = "Limits";

@@ -2,9 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 
 namespace ringtide::actors::cluster {
+
+// Cannot listen or connect: says where and why.
+struct NetError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 struct Address {
   std::string host;

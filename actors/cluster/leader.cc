@@ -2,9 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
-#include <atomic>
 #include <caf/all.hpp>
 #include <future>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "actors/cluster/cluster_engine.h"
@@ -43,7 +44,8 @@ struct Leader::Impl {
   MailboxActor mailbox;
   RegistryActor registry;
   uint16_t port = 0;
-  std::atomic<bool> closed{false};
+  std::mutex mutex;
+  std::optional<std::string> closed;  // why; guarded by mutex
   // The engine's thread; one engine is made after the other.
   bool formed = false;  // a ring once
   std::string over;     // why the last one is
@@ -65,7 +67,7 @@ Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(o
 }
 
 Leader::~Leader() {
-  close();
+  close("the server stops");
   caf::anon_send_exit(impl_->registry, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(impl_->mailbox, caf::exit_reason::user_shutdown);
 }
@@ -78,7 +80,8 @@ Ring Leader::Impl::form(size_t members, milliseconds wait) {
   caf::anon_send(registry, FormRing{members, wait.count(),
                                     [formed](Ring made) { formed->set_value(std::move(made)); }});
   while (ring.wait_for(milliseconds(100)) != std::future_status::ready) {
-    if (closed) throw model::RingError("the cluster is closing");
+    const std::lock_guard lock(mutex);
+    if (closed) throw model::RingError(*closed);
   }
   return ring.get();
 }
@@ -139,6 +142,9 @@ std::vector<Member> Leader::shards() const {
   return members.get();
 }
 
-void Leader::close() { impl_->closed = true; }
+void Leader::close(const std::string& why) {
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->closed) impl_->closed = why;
+}
 
 }  // namespace ringtide::actors::cluster

@@ -40,8 +40,8 @@ class Leader {
   std::unique_ptr<model::Engine> make_engine(model::UnitStore& units);
   // Those who have joined; the leader is not among them.
   std::vector<Member> shards() const;
-  // No more rings: whoever waits for one gets RingError. Engines go on.
-  void close();
+  // No more rings: whoever waits for one gets RingError that says why. Engines go on.
+  void close(const std::string& why);
 
  private:
   struct Impl;

@@ -2,8 +2,7 @@
 //
 // Each process of a cluster has a mailbox, which takes what the other shards' engines send to its
 // own; the leader has a registry, every other process a shard. `generation` numbers rings: what
-// speaks of another than the present one is ignored. Numbers and bytes go over the wire as they
-// are: Terms hold the version of all this, kProtocol.
+// speaks of another than the present one is ignored. All of it is of version kProtocol (terms.h).
 #pragma once
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -24,8 +23,6 @@
 #include "actors/cluster/terms.h"
 
 namespace ringtide::actors::cluster {
-
-constexpr const char* kProtocol = "1";
 
 struct Begin;
 struct Broken;

@@ -10,17 +10,11 @@
 #include <cstdint>
 #include <memory>
 #include <set>
-#include <stdexcept>
 #include <string>
 
 #include "actors/cluster/address.h"
 
 namespace ringtide::actors::cluster {
-
-// Cannot listen or connect: says where and why.
-struct NetError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 class Net {
  public:

@@ -6,6 +6,9 @@
 
 namespace ringtide::actors::cluster {
 
+// Of what shards say to each other, calls included: the first of all terms.
+constexpr const char* kProtocol = "1";
+
 struct Term {
   std::string name, value;
 };

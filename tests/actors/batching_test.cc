@@ -334,6 +334,16 @@ TEST_F(BatchingTest, WorkThatKillsTheWorkerAgainAndAgainIsGivenUp) {
   }
 }
 
+TEST_F(BatchingTest, ARingMayBeLostMoreOftenThanAnEngine) {
+  for (int loss = 1; loss <= 12; ++loss) {
+    enter(1);
+    b.block(1);
+    take();
+    b.lost(Batching::Cause::Ring);
+    EXPECT_EQ(events(), (Events{{loss < 12 ? Event::EngineLost : Event::GivenUp, 1}}));
+  }
+}
+
 TEST_F(BatchingTest, ADoneBlockForgivesStrikes) {
   for (int strike = 1; strike <= 5; ++strike) {
     enter(1);

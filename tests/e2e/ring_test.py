@@ -1,0 +1,401 @@
+"""A ring of shards, as real processes on loopback: the same greedy answers as one process gives,
+while shards are killed, stopped and cut off at random; and who is let in.
+
+    ring_test.py [--seed S] [--faults N] [--shards 2,3,4,8] [TESTS]
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from harness import (BINARY, REFUSED, SMALL_POLICY, TIMEOUT, USAGE, Case, Daemon, environment,
+                     make_model, run, wait_until)
+
+RAW = ["--template", "raw", "--temperature", "0"]
+SEED = random.SystemRandom().randrange(1 << 32)
+FAULTS = 4  # of each ring
+SHARDS = [2, 3, 4, 8]
+
+
+def log(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def shards_of(daemon):
+    """Names and process ids of the shards that a daemon has started."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{entry}/cmdline", "rb") as f:
+                words = f.read().decode().split("\0")
+        except (OSError, IndexError):
+            continue
+        if parent == daemon.process.pid and "--name" in words:
+            found[words[words.index("--name") + 1]] = int(entry)
+    return found
+
+
+class Answer:
+    """What a command told, and when."""
+
+    def __init__(self, code, events, times, error):
+        self.code, self.events, self.times, self.error = code, events, times, error
+
+    @property
+    def tokens(self):
+        return [t for e in self.events if e["event"] == "text" for t in e["tokens"]]
+
+    @property
+    def longest_pause(self):
+        return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
+
+
+def ask(daemon, session, *flags, text=None, after_first=None):
+    """`after_first` is called once, from another thread, when the command's work has begun."""
+    process = subprocess.Popen(
+        [BINARY, "ask", "--json", "--session", session, *RAW, *daemon.connect, *map(str, flags)],
+        env=environment(), stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if text is not None:
+        threading.Thread(target=lambda: (process.stdin.write(text), process.stdin.close()),
+                         daemon=True).start()
+    events, times, fault = [], [], None
+    for line in process.stdout:
+        events.append(json.loads(line))
+        times.append(time.monotonic())
+        if after_first is not None and fault is None:
+            fault = threading.Thread(target=after_first)
+            fault.start()
+    error = process.stderr.read().decode("utf-8", "replace")
+    process.wait()
+    if fault is not None:
+        fault.join()
+    process.stdout.close()
+    process.stderr.close()
+    return Answer(process.returncode, events, times, error)
+
+
+class Script:
+    """Rounds of text and tokens to generate; lengths fall anywhere in pages and blocks."""
+
+    def __init__(self, rng, rounds):
+        alphabet = "abcdefghij klmnop qrstuvwxyz. \n"
+        self.rounds = []
+        for _ in range(rounds):
+            size = rng.choice((3, 61, 400, 1500, 2700))
+            text = "".join(rng.choices(alphabet, k=size)).encode()
+            self.rounds.append((text, rng.choice((1, 9, 40, 90))))
+
+    def run(self, daemon, session="s", fault=None):
+        """Answers, a list of tokens a round. fault(round): what strikes during it, or None."""
+        answers, pauses = [], []
+        for i, (text, count) in enumerate(self.rounds):
+            answer = ask(daemon, session, "--append", "-", "--generate", "--max-tokens", count,
+                         text=text, after_first=fault(i) if fault else None)
+            assert answer.code == 0, (
+                f"round {i}: {answer.code} {answer.error}\n{daemon.errors()[-6000:]}")
+            assert answer.events[-1]["event"] == "done", answer.events[-1]
+            answers.append(answer.tokens)
+            pauses.append(answer.longest_pause)
+        return answers, pauses
+
+
+class Ring(Case):
+    def ring(self, count, *flags):
+        folder = os.path.join(self.folder, f"ring{count}-{time.monotonic_ns()}")
+        os.mkdir(folder)
+        daemon = Daemon(folder, self.model, "--shards", count, "--log-level", "info", *flags)
+        self.addCleanup(daemon.stop)
+        self.assertEqual(daemon.ready["shards"], count, daemon.errors())
+        return daemon
+
+    def expected(self, script):
+        folder = os.path.join(self.folder, f"one-{time.monotonic_ns()}")
+        os.mkdir(folder)
+        with Daemon(folder, self.model) as daemon:
+            return script.run(daemon)[0]
+
+
+class Equality(Ring):
+    def test_the_same_answers_as_one(self):
+        rng = random.Random(SEED)
+        script = Script(rng, 5)
+        expected = self.expected(script)
+        for count in SHARDS:
+            with self.subTest(shards=count, seed=SEED):
+                daemon = self.ring(count)
+                self.assertEqual(script.run(daemon)[0], expected)
+                self.assertEqual(len(shards_of(daemon)), count - 1)
+                daemon.stop()
+                self.assertEqual(shards_of(daemon), {})
+
+    def test_every_policy(self):
+        rng = random.Random(SEED + 1)
+        script = Script(rng, 3)
+        for policy in ("exact", "streaming"):
+            with self.subTest(policy=policy, seed=SEED):
+                folder = os.path.join(self.folder, policy)
+                os.mkdir(folder)
+                with Daemon(folder, self.model, "--policy", policy) as one:
+                    expected = script.run(one)[0]
+                self.assertEqual(script.run(self.ring(3, "--policy", policy))[0], expected)
+
+
+class Faults(Ring):
+    """Shards fail while sessions are read and answered."""
+
+    def strike(self, daemon, kind, delay, struck):
+        def fault():
+            time.sleep(delay)
+            shards = shards_of(daemon)
+            if not shards:
+                return
+            name = sorted(shards)[struck["rng"].randrange(len(shards))]
+            number = signal.SIGKILL if kind == "kill" else signal.SIGSTOP
+            try:
+                os.kill(shards[name], number)
+            except ProcessLookupError:
+                return
+            struck[kind] = struck.get(kind, 0) + 1
+        return fault
+
+    def run_with(self, count, kinds, faults, timeout=5):
+        rng = random.Random(SEED * 31 + count)
+        script = Script(rng, 2 * faults)
+        expected = self.expected(script)
+        daemon = self.ring(count, "--shard-timeout", timeout)
+        struck = {"rng": rng}
+        kind_of = {}
+
+        def fault(i):
+            if i % 2 == 0 and i > 0:
+                return None
+            kind_of[i] = rng.choice(kinds)
+            return self.strike(daemon, kind_of[i], rng.random() * 0.4, struck)
+
+        answers, pauses = script.run(daemon, fault=fault)
+        self.assertEqual(answers, expected, f"seed {SEED}, {count} shards")
+        resumed = sorted(p for i, p in enumerate(pauses) if i in kind_of)
+        reformed = [int(ms) for ms in re.findall(r"formed again.* in (\d+) ms", daemon.errors())]
+        struck.pop("rng")
+        log(f"{count} shards: struck {struck}, no token lost or wrong, longest pause of the client "
+            f"median {resumed[len(resumed) // 2]:.2f} s, most {resumed[-1]:.2f} s; "
+            f"rings formed again in {sorted(reformed)} ms")
+        self.assertGreater(sum(struck.values()), 0)
+        return struck
+
+    def test_kills(self):
+        for count in SHARDS:
+            with self.subTest(shards=count, seed=SEED):
+                self.run_with(count, ["kill"], FAULTS)
+
+    def test_stops(self):
+        # What is stopped says nothing: its heartbeats end, 3 s later it is left out.
+        for count in (2, 3):
+            with self.subTest(shards=count, seed=SEED):
+                self.run_with(count, ["stop"], max(1, FAULTS // 2))
+
+    def test_the_leader_is_killed(self):
+        script = Script(random.Random(SEED + 5), 2)
+        expected = self.expected(script)
+        daemon = self.ring(3)
+        text, count = script.rounds[0]
+        first = ask(daemon, "s", "--append", "-", "--generate", "--max-tokens", count, text=text)
+        self.assertEqual(first.tokens, expected[0])
+        orphans = shards_of(daemon)
+        self.assertEqual(len(orphans), 2)
+        daemon.process.kill()
+        daemon.process.wait()
+        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans.values()),
+                   "the shards end with the process that started them")
+        again = Daemon(os.path.dirname(daemon.store), self.model, "--shards", 3)
+        self.addCleanup(again.stop)
+        text, count = script.rounds[1]
+        second = ask(again, "s", "--append", "-", "--generate", "--max-tokens", count, text=text)
+        self.assertEqual(second.tokens, expected[1], second.error)
+
+
+class Link(threading.Thread):
+    """A way to a port that can be cut: what comes is passed on, until it is not."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.to = port
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.port = self.door.getsockname()[1]
+        self.open = threading.Event()
+        self.open.set()
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                near, _ = self.door.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
+
+    def pump(self, a, b):
+        try:
+            while data := a.recv(1 << 16):
+                self.open.wait()
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+class Joining(Ring):
+    def leader(self, *flags):
+        folder = os.path.join(self.folder, f"leader-{time.monotonic_ns()}")
+        os.mkdir(folder)
+        daemon = Daemon(folder, self.model, "--shard-listen", "127.0.0.1", "--log-level", "info",
+                        "--shard-timeout", 5, *flags)
+        self.addCleanup(daemon.stop)
+        return daemon
+
+    def join(self, address, *flags, model=None):
+        store = os.path.join(self.folder, f"shard-{time.monotonic_ns()}")
+        process = subprocess.Popen(
+            [BINARY, "join", address, "--model", model or self.model, "--store", store, "--threads",
+             "1", "--json", *map(str, flags)],
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def said(self, daemon, text):
+        wait_until(lambda: text in daemon.errors(), f"the daemon says {text!r}: {daemon.errors()}")
+
+    def test_a_shard_joins_and_leaves(self):
+        script = Script(random.Random(SEED + 9), 3)
+        expected = self.expected(script)
+        daemon = self.leader()
+        self.assertEqual(daemon.ready["shards"], 1)
+        joined = []
+
+        def fault(i):
+            if i == 0:
+                return lambda: joined.append(self.join(daemon.ready["shard_address"], "--name", "x"))
+            if i == 1:
+                self.said(daemon, "x joined")
+                return None
+            return lambda: joined[0].send_signal(signal.SIGTERM)
+
+        self.assertEqual(script.run(daemon, fault=fault)[0], expected)
+        self.assertEqual(joined[0].wait(timeout=TIMEOUT), 0)
+        self.assertIn("of 2 shards", daemon.errors())
+
+    def test_a_cut_link(self):
+        script = Script(random.Random(SEED + 11), 3)
+        expected = self.expected(script)
+        daemon = self.leader()
+        link = Link(int(daemon.ready["shard_address"].rsplit(":", 1)[1]))
+        self.join(f"127.0.0.1:{link.port}", "--name", "far")
+        self.said(daemon, "far joined")
+
+        def fault(i):
+            if i == 1:
+                return link.open.clear
+            if i == 2:
+                self.said(daemon, "far is lost")
+                link.open.set()
+                wait_until(lambda: daemon.errors().count("far joined") > 1, "it joins again")
+            return None
+
+        self.assertEqual(script.run(daemon, fault=fault)[0], expected)
+
+    def test_another_model_is_refused_by_name(self):
+        daemon = self.leader()
+        other = make_model(os.path.join(self.folder, "other.gguf"), "--seed", "7")
+        for flags, model, name in ((["--kv-type", "f32"], None, "type of keys and values is f32"),
+                                   ([], other, "model is ")):
+            process = self.join(daemon.ready["shard_address"], *flags, model=model)
+            out, err = process.communicate(timeout=TIMEOUT)
+            self.assertEqual(process.returncode, REFUSED, err)
+            self.assertIn(name, err.decode())
+            self.assertIn(name, out.decode())
+
+    def test_addresses_of_others_need_certificates(self):
+        for flags in (["--shards", "2", "--shard-listen", "10.0.0.1"],
+                      ["--shard-listen", "0.0.0.0:7000"],
+                      ["--shards", "2", "--cluster-key", "k.pem"]):
+            result = run("serve", *self.embedded(), "--listen", "127.0.0.1:0", *flags)
+            self.assert_fails(result, USAGE)
+        result = run("join", "10.0.0.1:7000", *self.embedded())
+        self.assert_fails(result, USAGE, "certificates")
+        result = run("join", "127.0.0.1", *self.embedded())
+        self.assert_fails(result, USAGE, "port")
+        result = run("join", "127.0.0.1:1", *self.embedded(), "--device", "cuda")
+        self.assert_fails(result, USAGE, "processors")
+
+    def certificates(self):
+        folder = os.path.join(self.folder, "tls")
+        os.mkdir(folder)
+
+        def openssl(*arguments):
+            subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out",
+                "ca.pem", "-days", "2", "-subj", "/CN=test authority")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "shard.key", "-out", "shard.csr",
+                "-subj", "/CN=shard")
+        openssl("x509", "-req", "-in", "shard.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                "-CAcreateserial", "-out", "shard.pem", "-days", "2")
+        return ["--cluster-certificate", os.path.join(folder, "shard.pem"), "--cluster-key",
+                os.path.join(folder, "shard.key"), "--cluster-authority",
+                os.path.join(folder, "ca.pem")]
+
+    def test_mutual_tls(self):
+        tls = self.certificates()
+        script = Script(random.Random(SEED + 13), 2)
+        expected = self.expected(script)
+        daemon = self.ring(3, *tls)
+        # One without a certificate gets nowhere, and hurts nobody.
+        stranger = self.join(daemon.ready["shard_address"], "--name", "stranger")
+        self.assertEqual(script.run(daemon)[0], expected)
+        self.assertIsNone(stranger.poll())
+        self.assertNotIn("stranger", daemon.errors())
+
+
+def main():
+    global SEED, FAULTS, SHARDS
+    arguments = sys.argv[1:]
+    while arguments and arguments[0] in ("--seed", "--faults", "--shards"):
+        name, value = arguments[:2]
+        if name == "--seed":
+            SEED = int(value)
+        elif name == "--faults":
+            FAULTS = int(value)
+        else:
+            SHARDS = [int(n) for n in value.split(",")]
+        arguments = arguments[2:]
+    log(f"ring test: seed {SEED}")
+    unittest.main(argv=[sys.argv[0], *arguments])
+
+
+if __name__ == "__main__":
+    main()
