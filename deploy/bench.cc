@@ -8,6 +8,7 @@
 #include "deploy/bench_device.h"
 #include "deploy/bench_engine.h"
 #include "deploy/bench_processor.h"
+#include "deploy/bench_ring.h"
 #include "deploy/bench_store.h"
 #include "deploy/commands.h"
 #include "deploy/describe.h"
@@ -32,7 +33,8 @@ struct BenchOptions {
   std::string shape;
   std::vector<std::string> only;
   int64_t longest = int64_t{1} << 20;
-  int32_t pass_tokens = model::EngineOptions().pass_tokens;
+  int32_t pass_tokens = 0;  // 0: by the number of GPUs
+  int shards = 1;
   ProcessorBench processor;
   std::string clock = "wall";
   bool json = false;
@@ -131,16 +133,25 @@ void bench_gpu(const BenchOptions& options, const std::shared_ptr<const model::M
   if (wanted(options, "spill")) run.spill(32768);
 }
 
+// A ring's passes are long: as many tiles of queries on each GPU as fill an H100's multiprocessors
+// evenly, 132 of 128 tokens.
+int32_t pass_tokens(const BenchOptions& options) {
+  if (options.pass_tokens > 0) return options.pass_tokens;
+  return options.shards > 1 ? options.shards * 2 * 132 * 128 : model::EngineOptions().pass_tokens;
+}
+
 void bench(BenchOptions& options) {
   const Machine machine = inspect_machine();
   model::EngineOptions engine = engine_options(options.server, machine);
-  engine.pass_tokens = options.pass_tokens;
+  engine.pass_tokens = pass_tokens(options);
   const std::string file = options.shape.empty() ? find_model(options.server.model) : "";
   const double start = model::wall_seconds();
   const auto model = file.empty() ? random_model(options.shape) : model::Model::load(file);
   const double loaded = model::wall_seconds();
   Device device = find_device(options.server.device);
   require_serves(device, options.server.device, *model, {}, engine);
+  if (!device.gpu && options.shards > 1)
+    throw Failure(Exit::Usage, "--shards measures rings of GPUs: " + device.note);
   if (!device.gpu && file.empty()) {
     throw Failure(Exit::Usage, fmt::format("--shape needs a GPU ({}); on the processor, measure a "
                                            "file with --model",
@@ -157,6 +168,17 @@ void bench(BenchOptions& options) {
                                  : fmt::format("{}, {} threads", machine.cpu, engine.threads)));
   }
   Figures figures([&](const Figure& f) { tell(f, options.json); });
+  if (options.shards > 1) {
+    return bench_ring({.model = model,
+                       .engine = engine,
+                       .first_gpu = device.index,
+                       .shards = options.shards,
+                       .longest = options.longest,
+                       .prefill = wanted(options, "prefill"),
+                       .decode = wanted(options, "decode"),
+                       .append = wanted(options, "append")},
+                      figures);
+  }
   if (device.gpu) return bench_gpu(options, model, engine, device, figures);
 
   ProcessorBench& bench = options.processor;
@@ -198,8 +220,9 @@ void add_bench(CLI::App& app, Command& chosen) {
       ->check(CLI::IsMember({"llama3-8b"}))
       ->option_text("NAME");
   add_setting(command, "--only", options->only,
-              "Only these: prefill, decode, retrieve, spill, kernels (default: all)")
-      ->check(CLI::IsMember({"prefill", "decode", "retrieve", "spill", "kernels"}))
+              "Only these: prefill, decode, retrieve, spill, kernels; of a ring prefill, decode, "
+              "append (default: all)")
+      ->check(CLI::IsMember({"prefill", "decode", "retrieve", "spill", "kernels", "append"}))
       ->delimiter(',')
       ->option_text("PARTS");
   add_setting(command, "--longest", options->longest,
@@ -207,8 +230,13 @@ void add_bench(CLI::App& app, Command& chosen) {
       ->check(CLI::Range(int64_t{1024}, int64_t{1} << 24))
       ->option_text("N");
   add_setting(command, "--pass-tokens", options->pass_tokens,
-              "Most tokens that a GPU takes in one pass (default 2048)")
-      ->check(CLI::Range(512, 16384))
+              "Most tokens that a GPU, or a ring of them, takes in one pass (default 2048, of a ring "
+              "33792 a GPU)")
+      ->check(CLI::Range(512, 1 << 20))
+      ->option_text("N");
+  add_setting(command, "--shards", options->shards,
+              "GPUs of a ring, beside one: prefill and decoding of one long session (default 1)")
+      ->check(CLI::Range(1, 16))
       ->option_text("N");
   ProcessorBench& processor = options->processor;
   add_lengths(command, "--prompt", processor.prompts, "Prompts of so many tokens", 1);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <random>
+#include <stdexcept>
 
 #include "deploy/bench_device.h"
 
@@ -50,12 +51,16 @@ double EngineBench::prefill_seconds(const PolicyConfig& policy, int64_t tokens) 
   return seconds;
 }
 
-void EngineBench::prefill(int64_t tokens) {
+Figure EngineBench::prefill_rate(int64_t tokens) {
   std::vector<double> rates;
   prefill_seconds(exact(512), std::min<int64_t>(tokens, 4096));
   for (int i = 0; i < (tokens > 65536 ? 1 : 3); ++i)
     rates.push_back(static_cast<double>(tokens) / prefill_seconds(exact(512), tokens));
-  Figure figure = summarise("prefill, " + thousands(tokens) + " tokens", "tokens/s", rates);
+  return summarise("prefill, " + thousands(tokens) + " tokens", "tokens/s", rates);
+}
+
+void EngineBench::prefill(int64_t tokens) {
+  Figure figure = prefill_rate(tokens);
   const model::ModelConfig& c = model_.config;
   const double n = static_cast<double>(tokens), row = double{1} * c.heads * c.head_dim;
   const double products = 2 * n * layer_weights(c) / (1e12 * figures_[kProduct]);
@@ -108,18 +113,41 @@ std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& p
   return seconds;
 }
 
-void EngineBench::decode(int batch, int64_t tokens) {
+Figure EngineBench::decode_rate(int batch, int64_t tokens) {
   std::vector<double> rates = decode_seconds(batch, exact(512), tokens, 5);
   for (double& r : rates) r = batch / r;
-  Figure figure = summarise(
+  return summarise(
       "decode, batch " + std::to_string(batch) + ", " + thousands(tokens) + " tokens each",
       "tokens/s", rates);
+}
+
+void EngineBench::decode(int batch, int64_t tokens) {
+  Figure figure = decode_rate(batch, tokens);
   const model::ModelConfig& c = model_.config;
   const double weights = 2 * (c.layers * layer_weights(c) + double{1} * c.vocabulary * c.hidden);
   const double kv = 4.0 * static_cast<double>(tokens) * c.layers * c.kv_heads * c.head_dim;
   figure.ceiling = batch * 1e12 * figures_[kCopy] / (weights + batch * kv);
   figure.against = "weights, keys and values at the copy's rate";
   figures_.add(figure);
+}
+
+Figure EngineBench::append_time(int64_t tokens, int64_t past) {
+  PolicyConfig policy = exact(8192);
+  policy.block = 8192;
+  const std::vector<TokenId> text(tokens);
+  std::vector<double> ms;
+  for (int i = 0; i < 5; ++i) {
+    if (!engine_.imagine(1, policy, past)) throw std::logic_error("no past to append to");
+    const double begin = now();
+    engine_.prefill(1, text);
+    engine_.sample(1, {});
+    if (i > 0) ms.push_back(1e3 * (now() - begin));
+    engine_.close(1);
+  }
+  Figure figure =
+      summarise(thousands(tokens) + " tokens after " + thousands(past), "ms", ms);
+  figure.less_is_better = true;
+  return figure;
 }
 
 void EngineBench::retrieve(const std::vector<int64_t>& lengths) {

@@ -15,10 +15,14 @@ class EngineBench {
 
   // Of a prompt under `exact`, its keys and values leaving for the store meanwhile.
   void prefill(int64_t tokens);
+  Figure prefill_rate(int64_t tokens);  // the same, neither bounded nor told
   // What that leaving costs: the same prompt where nothing leaves.
   void spill(int64_t tokens);
   // Of sessions of so many tokens each under `exact`.
   void decode(int batch, int64_t tokens);
+  Figure decode_rate(int batch, int64_t tokens);
+  // Milliseconds of a block of so many tokens behind a past of others, under `exact`.
+  Figure append_time(int64_t tokens, int64_t past);
   // Of one session under `infllm` with all its units in host memory, at each of these lengths, and
   // the GPU memory it takes.
   void retrieve(const std::vector<int64_t>& lengths);

@@ -7,15 +7,18 @@
 // object is of no further use. One thread at a time, the one that opened it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/learn.h"
 #include "kernels/cuda/lookup.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/ring_link.h"
 #include "kernels/cuda/sample.h"
 #include "kernels/cuda/weights.h"
 
@@ -110,11 +113,24 @@ class Gpu {
   virtual int64_t sample_scratch(int32_t rows, int32_t vocabulary) const = 0;
   virtual void sample(float* logits, int32_t rows, int32_t vocabulary,
                       const cuda::SampleRow* params, int32_t* tokens, float* scratch) = 0;
+
+  // -- a ring of GPUs of this process, see kernels/cuda/ring_link.h ----
+  // Makes the links of all shards, one a device, in this order. Each end is for the thread of its
+  // GPU, and goes with the following four.
+  virtual std::shared_ptr<cuda::RingLinks> make_ring(const std::vector<int>& devices,
+                                                     std::chrono::milliseconds deadline,
+                                                     int64_t part_floats) = 0;
+  virtual void ring_step(cuda::RingLink& link, const cuda::LinkStep& step, Queue queue) = 0;
+  virtual void ring_gather(cuda::RingLink& link, uint64_t number, const void* mine, int64_t bytes,
+                           void* all, Queue queue) = 0;
+  virtual void ring_merge(cuda::RingLink& link, const cuda::RingMerge& a) = 0;
+  // Waits for the compute queue, but no longer than the ring's deadline.
+  virtual void ring_finish(cuda::RingLink& link) = 0;
 };
 
 // How a plug-in is entered: null and a reason where there is no such device. The interface's number
 // changes with every change of the above, so that a plug-in of another build is not used.
-constexpr int kGpuInterface = 1;
+constexpr int kGpuInterface = 2;
 constexpr const char* kOpenGpu = "ringtide_open_gpu";
 using OpenGpu = Gpu* (*)(int interface, int index, std::string& reason);
 

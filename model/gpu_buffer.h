@@ -1,7 +1,9 @@
 // Device memory that grows.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/gpu.h"
 
@@ -30,6 +32,12 @@ class GpuBuffer {
   }
   kernels::cuda::bf16* half(int64_t element = 0) const {
     return as<kernels::cuda::bf16>(element * 2);
+  }
+  // So many values after p: the type of them is not known here.
+  template <class Half>
+  static Half* after(Half* p, int64_t elements) {
+    using Byte = std::conditional_t<std::is_const_v<Half>, const std::byte, std::byte>;
+    return reinterpret_cast<Half*>(reinterpret_cast<Byte*>(p) + 2 * elements);
   }
   float* full(int64_t element = 0) const { return as<float>(element * 4); }
 

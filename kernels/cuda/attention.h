@@ -16,6 +16,8 @@ struct Lists {
   KvList near, far, units;
 };
 
+constexpr int kPositionRun = 128;
+
 // Many queries of one sequence: query i stands at position + i. Keys and values of tokens that take
 // part must be finite; those that do not may be anything.
 struct PrefillAttention {
@@ -26,6 +28,9 @@ struct PrefillAttention {
   const bf16* q_far = nullptr;   // as q_near; may be the same memory
   int64_t q_stride = 0;  // elements between queries, at least heads * head_dim; a multiple of 8
   int64_t position = 0;
+  // Of queries 0, 128, 256, ...: device, kPositionRun queries each stand side by side from there on,
+  // and `position` is not used. Null: all stand side by side.
+  const int64_t* positions = nullptr;
   int32_t m = 0;
   Lists lists;
   Band near_band, far_band;
@@ -42,6 +47,12 @@ struct PrefillAttention {
   // since something else runs beside, do less. Null: work is dealt beforehand. Bits are the same.
   int32_t* work = nullptr;
 };
+#ifdef __CUDACC__
+// The position of query `from`, the first of a tile that does not cross a run.
+__device__ inline int64_t position_of(const PrefillAttention& a, int from) {
+  return a.positions ? a.positions[from / kPositionRun] + from % kPositionRun : a.position + from;
+}
+#endif
 // Throws std::invalid_argument where the above does not hold, DeviceError where the device refuses.
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);
 

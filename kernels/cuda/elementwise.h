@@ -20,7 +20,7 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int6
 enum class Gate : uint8_t { Silu, Gelu };
 void gate_mul(const bf16* x, int64_t rows, int64_t n, Gate gate, bf16* y, cudaStream_t stream);
 
-// Where each row's token goes: device, (rows).
+// Where each row's token goes: device, (rows). A negative row: that is not kept.
 struct TokenPlace {
   int32_t raw_row = 0;      // arena row of the token in KV head 0 of the unrotated keys' plane
   int32_t rotated_row = 0;  // of the rotated keys' plane

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/peer_ring.h"
 
 namespace ringtide::kernels {
 namespace {
@@ -193,6 +194,23 @@ class CudaGpu final : public Gpu {
               int32_t* tokens, float* scratch) override {
     cuda::sample(logits, rows, vocabulary, params, tokens, scratch, compute_);
   }
+
+  std::shared_ptr<cuda::RingLinks> make_ring(const std::vector<int>& devices,
+                                             std::chrono::milliseconds deadline,
+                                             int64_t part_floats) override {
+    return std::make_shared<cuda::PeerRing>(devices, deadline, part_floats);
+  }
+  void ring_step(cuda::RingLink& link, const cuda::LinkStep& step, Queue queue) override {
+    link.step(step, stream(queue));
+  }
+  void ring_gather(cuda::RingLink& link, uint64_t number, const void* mine, int64_t bytes,
+                   void* all, Queue queue) override {
+    link.gather(number, mine, static_cast<size_t>(bytes), all, stream(queue));
+  }
+  void ring_merge(cuda::RingLink& link, const cuda::RingMerge& a) override {
+    link.merge(a, compute_);
+  }
+  void ring_finish(cuda::RingLink& link) override { link.finish(compute_); }
 
  private:
   cudaStream_t stream(Queue queue) const { return queue == Queue::Compute ? compute_ : copy_; }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -28,7 +29,10 @@ void check_nccl(ncclResult_t result, const char* what) {
 class NcclRing : public RingLink {
  public:
   NcclRing(const NcclId& id, int shard, int shards, const NcclOptions& options)
-      : shard_(shard), shards_(shards), deadline_(options.deadline) {
+      : shard_(shard),
+        shards_(shards),
+        deadline_(options.deadline),
+        part_floats_(options.part_floats) {
     ncclUniqueId unique;
     static_assert(sizeof unique.internal == sizeof id);
     std::memcpy(unique.internal, id.data(), id.size());
@@ -42,6 +46,7 @@ class NcclRing : public RingLink {
     guard_ = std::thread([this] { guard(); });
     try {
       settle("joining the ring");
+      check(cudaMalloc(&parts_, (shards + 1) * part_floats_ * sizeof(float) + 1), "cudaMalloc");
     } catch (...) {
       stop_guard();
       throw;
@@ -55,6 +60,7 @@ class NcclRing : public RingLink {
     }
     stop_guard();
     if (comm_) ncclCommDestroy(comm_);
+    cudaFree(parts_);
   }
 
   int shard() const override { return shard_; }
@@ -81,6 +87,23 @@ class NcclRing : public RingLink {
     enqueue("a gather", [&](ncclComm_t comm) {
       return ncclAllGather(mine, all, bytes, ncclChar, comm, stream);
     });
+  }
+
+  void merge(const RingMerge& a, cudaStream_t stream) override {
+    const int64_t floats = ring_part_floats(a.shape, a.rows);
+    const size_t o_bytes = a.queries() * a.shape.head_dim * sizeof(float);
+    if (floats > part_floats_)
+      throw std::invalid_argument("a merge of more rows than the ring was made for");
+    if (a.rows == 0) return;
+    float* const mine = parts_ + shards_ * part_floats_;
+    check(cudaMemcpyAsync(mine, a.o, o_bytes, cudaMemcpyDefault, stream), "a copy");
+    check(cudaMemcpyAsync(mine + o_bytes / sizeof(float), a.lse, a.queries() * sizeof(float),
+                          cudaMemcpyDefault, stream),
+          "a copy");
+    enqueue("an exchange", [&](ncclComm_t comm) {
+      return ncclAllGather(mine, parts_, floats, ncclFloat, comm, stream);
+    });
+    merge_parts(parts_, shards_, a, stream);
   }
 
   void finish(cudaStream_t stream) override {
@@ -204,6 +227,8 @@ class NcclRing : public RingLink {
 
   const int shard_, shards_;
   const std::chrono::milliseconds deadline_;
+  const int64_t part_floats_;
+  float* parts_ = nullptr;  // of all shards, then this shard's
   // The thread that uses the link only.
   uint64_t turn_ = 0;
   std::thread guard_;

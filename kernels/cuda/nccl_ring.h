@@ -16,6 +16,7 @@ NcclId make_nccl_id();
 struct NcclOptions {
   std::chrono::milliseconds deadline{10000};  // of every wait, joining too
   int max_blocks = 0;  // thread blocks, so multiprocessors, of a transfer; 0: NCCL's choice
+  int64_t part_floats = 0;  // of the largest part that is merged
 };
 
 // Joins; every shard calls. The current device is the shard's.

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -35,7 +36,13 @@ struct PeerRing::State {
   State(int shards, std::chrono::milliseconds deadline)
       : deadline(deadline), offers(shards), receipts(shards) {
     for (int s = 0; s < shards; ++s) receipts[s].resize(shards), offers[s].resize(shards);
+    check(cudaHostAlloc(&kernel_over, sizeof *kernel_over,
+                        cudaHostAllocPortable | cudaHostAllocMapped),
+          "pinned memory");
+    *kernel_over = 0;
   }
+  ~State() { cudaFreeHost(kernel_over); }
+  State(const State&) = delete;
 
   const std::chrono::milliseconds deadline;
   std::mutex mutex;
@@ -45,11 +52,17 @@ struct PeerRing::State {
   std::vector<std::vector<std::optional<Offer>>> offers;
   // [from][to]: from has read what to laid open, to has not yet noticed.
   std::vector<std::vector<std::optional<Receipt>>> receipts;
+  // What exchanges that run look at and tell: not 0: the ring is over.
+  int32_t* kernel_over = nullptr;
 
   [[noreturn]] void fail(const std::string& reason) {
-    if (!over) over = reason;
-    changed.notify_all();
+    end(reason);
     throw RingError(reason);
+  }
+  void end(const std::string& reason) {
+    if (!over) over = reason;
+    *static_cast<volatile int32_t*>(kernel_over) = 1;
+    changed.notify_all();
   }
   // Takes `slot` of `other`, which is to be of step `number`.
   template <class T>
@@ -79,18 +92,41 @@ struct PeerRing::State {
 
 class PeerRing::End : public RingLink {
  public:
-  End(State& state, int shard, int shards, int device)
+  End(State& state, int shard, int shards, int device, int64_t part_floats)
       : state_(state), shard_(shard), shards_(shards) {
     check(cudaSetDevice(device), "cudaSetDevice");
+    if (part_floats > 0) {
+      const auto room = [&](auto*& memory, int64_t n) {
+        check(cudaMalloc(&memory, n * sizeof *memory), "memory of exchanges");
+        check(cudaMemset(memory, 0, n * sizeof *memory), "memory of exchanges");
+      };
+      room(parts_.inbox[shard], 2 * shards * part_floats);
+      room(parts_.came[shard], kPeerBlocks * shards);
+      room(parts_.turn, kPeerBlocks + 1);
+    }
+    parts_.shard = shard;
+    parts_.shards = shards;
+    parts_.floats = part_floats;
+    parts_.over = state.kernel_over;
+    parts_.deadline_ns = std::chrono::nanoseconds(state.deadline).count();
     for (auto* events : {&readable_, &read_}) {
       for (cudaEvent_t& event : *events)
         check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
     }
   }
   ~End() override {
+    for (void* memory : {static_cast<void*>(parts_.inbox[shard_]),
+                         static_cast<void*>(parts_.came[shard_]), static_cast<void*>(parts_.turn)})
+      cudaFree(memory);
     for (auto* events : {&readable_, &read_}) {
       for (cudaEvent_t event : *events) cudaEventDestroy(event);
     }
+  }
+
+  // Where a peer's parts go.
+  void reach(int other, const End& peer) {
+    parts_.inbox[other] = peer.parts_.inbox[other];
+    parts_.came[other] = peer.parts_.came[other];
   }
 
   int shard() const override { return shard_; }
@@ -127,11 +163,17 @@ class PeerRing::End : public RingLink {
     others([&](int s) { await_receipt(number, s, stream); });
   }
 
+  void merge(const RingMerge& a, cudaStream_t stream) override {
+    if (ring_part_floats(a.shape, a.rows) > parts_.floats)
+      throw std::invalid_argument("a merge of more rows than the ring was made for");
+    exchange_parts(parts_, a, stream);
+  }
+
   void finish(cudaStream_t stream) override {
     const auto began = std::chrono::steady_clock::now();
     while (true) {
       const cudaError_t status = cudaStreamQuery(stream);
-      if (status == cudaSuccess) return;
+      if (status == cudaSuccess) break;
       if (status != cudaErrorNotReady) {
         abort(cudaGetErrorString(status));
         throw RingError(name(shard_) + ": " + cudaGetErrorString(status));
@@ -142,15 +184,21 @@ class PeerRing::End : public RingLink {
         throw RingError(name(shard_) + "'s device is not done within " +
                         std::to_string(state_.deadline.count()) + " ms");
       }
-      if (passed > std::chrono::milliseconds(2))
+      if (passed > std::chrono::milliseconds(50))
         std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
+    if (*static_cast<volatile int32_t*>(state_.kernel_over) == 0) return;
+    const std::lock_guard lock(state_.mutex);
+    if (!state_.over) {
+      state_.fail(name(shard_) + " or another waited longer than " +
+                  std::to_string(state_.deadline.count()) + " ms in an exchange");
+    }
+    throw RingError("ring aborted: " + *state_.over);
   }
 
   void abort(const std::string& reason) override {
     const std::lock_guard lock(state_.mutex);
-    if (!state_.over) state_.over = name(shard_) + ": " + reason;
-    state_.changed.notify_all();
+    state_.end(name(shard_) + ": " + reason);
   }
 
  private:
@@ -191,11 +239,16 @@ class PeerRing::End : public RingLink {
   const int shard_, shards_;
   uint64_t turn_ = 0;
   std::array<cudaEvent_t, 2> readable_{}, read_{};
+  PeerParts parts_;
 };
 
-PeerRing::PeerRing(std::vector<int> devices, std::chrono::milliseconds deadline)
+PeerRing::PeerRing(std::vector<int> devices, std::chrono::milliseconds deadline,
+                   int64_t part_floats)
     : state_(std::make_unique<State>(static_cast<int>(devices.size()), deadline)) {
   const int shards = static_cast<int>(devices.size());
+  if (shards > kMostPeers)
+    throw std::invalid_argument("a ring over copy engines has at most " +
+                                std::to_string(kMostPeers) + " GPUs");
   int current = 0;
   check(cudaGetDevice(&current), "cudaGetDevice");
   for (int from : devices) {
@@ -210,7 +263,10 @@ PeerRing::PeerRing(std::vector<int> devices, std::chrono::milliseconds deadline)
     }
   }
   for (int s = 0; s < shards; ++s)
-    ends_.push_back(std::make_unique<End>(*state_, s, shards, devices[s]));
+    ends_.push_back(std::make_unique<End>(*state_, s, shards, devices[s], part_floats));
+  for (int s = 0; s < shards; ++s) {
+    for (int other = 0; other < shards; ++other) ends_[s]->reach(other, *ends_[other]);
+  }
   check(cudaSetDevice(current), "cudaSetDevice");
 }
 PeerRing::~PeerRing() = default;

@@ -11,16 +11,16 @@
 
 namespace ringtide::kernels::cuda {
 
-class PeerRing {
+class PeerRing final : public RingLinks {
  public:
-  // One shard a device, in this order. Throws DeviceError where two of them have no access to each
-  // other's memory.
-  PeerRing(std::vector<int> devices, std::chrono::milliseconds deadline);
-  ~PeerRing();
+  // One shard a device, in this order; at most kMostPeers. `part_floats`: of the largest part that
+  // is merged. Throws DeviceError where two of them have no access to each other's memory.
+  PeerRing(std::vector<int> devices, std::chrono::milliseconds deadline, int64_t part_floats = 0);
+  ~PeerRing() override;
   PeerRing(const PeerRing&) = delete;
   PeerRing& operator=(const PeerRing&) = delete;
 
-  RingLink& at(int shard);
+  RingLink& at(int shard) override;
 
  private:
   struct State;

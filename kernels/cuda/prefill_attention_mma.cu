@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Prefi
   const int head = blockIdx.x % a.shape.heads;
   const int from = (gridDim.x - 1 - blockIdx.x) / a.shape.heads * kQueries;
   const int queries = min(kQueries, a.m - from);
-  const int64_t first = a.position + from;
+  const int64_t first = position_of(a, from);
   const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
   const float scale_log2 = a.scale * kLog2E;
 

@@ -20,6 +20,7 @@ class PrefillProducer {
     item_ = number;
     head_ = item.head;
     from_ = item.tile * S::kQueriesOfTile;
+    first_ = position_of(a_, from_);
     loaded_ = 0;
     if (a_.o_before) prefetch_before();
 #pragma unroll 1
@@ -30,9 +31,8 @@ class PrefillProducer {
 
  private:
   __device__ Sight sight_of(const KvRef& ref, bool far) const {
-    const int64_t first = a_.position + from_;
-    const int64_t last = a_.position + min(from_ + S::kQueriesOfTile, a_.m) - 1;
-    return sight(first, last, ref.position, ref.begin, ref.end, far ? a_.far_band : a_.near_band);
+    const int64_t last = first_ + min(S::kQueriesOfTile, a_.m - from_) - 1;
+    return sight(first_, last, ref.position, ref.begin, ref.end, far ? a_.far_band : a_.near_band);
   }
 
   // The consumers load it when they come to this item, some tiles of keys later.
@@ -162,6 +162,7 @@ class PrefillProducer {
   const PrefillMaps& maps_;
   S& s_;
   int lane_, item_ = 0, head_ = 0, from_ = 0;
+  int64_t first_ = 0;  // position of query from_
   uint32_t loaded_ = 0;  // bit 0: near queries, bit 1: far queries
   int value_row_ = -1, value_begin_ = 0, value_end_ = 0;
   Ring<S::kSlots> ring_;

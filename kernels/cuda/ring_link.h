@@ -5,12 +5,11 @@
 // does not report: finish() does.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
+#include "kernels/cuda/ring_merge.h"
 #include "kernels/ring/transport.h"
 
 namespace ringtide::kernels::cuda {
@@ -35,11 +34,22 @@ class RingLink {
   // Enqueues a step of its own: all = `bytes` of every shard, in the order of the shards.
   virtual void gather(uint64_t number, const void* mine, size_t bytes, void* all,
                       cudaStream_t stream) = 0;
+  // Enqueues an exchange of parts of few rows, and their merge. It has no number and may be captured
+  // in a graph; all shards enqueue the same ones in the same order. Throws std::invalid_argument
+  // where the part is larger than the link was made for.
+  virtual void merge(const RingMerge& a, cudaStream_t stream) = 0;
   // Waits on the host until all that was enqueued before on `stream` is done, at most the deadline
   // that the link was made with; then what still runs is ended.
   virtual void finish(cudaStream_t stream) = 0;
   // Any thread.
   virtual void abort(const std::string& reason) = 0;
+};
+
+// The ends of all shards of a ring in one process.
+class RingLinks {
+ public:
+  virtual ~RingLinks() = default;
+  virtual RingLink& at(int shard) = 0;
 };
 
 }  // namespace ringtide::kernels::cuda

@@ -39,9 +39,10 @@ __global__ void __launch_bounds__(kThreads) split(const Qkv a) {
     // Of the key as it is kept: rotate_plane() of what is kept gives the same bits.
     x.round();
     const int g = h - heads;
-    x.store(arena(place.raw_row, g));
-    x.rotated(cos(place.near_angle), sin(place.near_angle)).store(arena(place.rotated_row, g));
-  } else {
+    if (place.raw_row >= 0) x.store(arena(place.raw_row, g));
+    if (place.rotated_row >= 0)
+      x.rotated(cos(place.near_angle), sin(place.near_angle)).store(arena(place.rotated_row, g));
+  } else if (place.v_row >= 0) {
     x.store(arena(place.v_row, h - heads - kv_heads));
   }
 }

@@ -35,6 +35,7 @@ constexpr int kShards = 2, kUnit = 128;
 constexpr Heads kLlama{32, 8, 128};
 constexpr int64_t kWidth = 32 * 128, kBlockRows = 2 * 8 * kUnit;
 constexpr std::chrono::milliseconds kDeadline{20000};
+constexpr int64_t kPart = ring_part_floats(kLlama, 1);
 const float kScale = 1 / std::sqrt(128.0f);
 
 template <class T>
@@ -78,12 +79,12 @@ class Links {
     if (way.nccl)
       id_ = make_nccl_id();
     else
-      peers_ = std::make_unique<PeerRing>(std::vector{0, 1}, kDeadline);
+      peers_ = std::make_unique<PeerRing>(std::vector{0, 1}, kDeadline, kPart);
   }
   RingLink& at(int shard) {
     if (!way_.nccl) return peers_->at(shard);
     if (!ends_[shard])
-      ends_[shard] = make_nccl_ring(id_, shard, kShards, {kDeadline, way_.max_blocks});
+      ends_[shard] = make_nccl_ring(id_, shard, kShards, {kDeadline, way_.max_blocks, kPart});
     return *ends_[shard];
   }
   uint64_t number[kShards] = {};  // the next step's, by shard
@@ -236,6 +237,69 @@ double ring_prefill(int64_t tokens, const Way& way) {
       .longest;
 }
 
+// One call a hop: tokens are dealt in stripes of two blocks, so that every hop's queries see equally
+// much on both GPUs, and the kernel is told where each run of queries stands.
+double striped_prefill(int64_t tokens, const Way& way) {
+  Links& links = Links::of(way);
+  ring::Placement placement(kShards, kUnit);
+  for (int64_t at = 0; at < tokens; at += 4 * kUnit) placement.append(4 * kUnit);
+  return on_both([&](int shard) {
+           RingLink& link = links.at(shard);
+           const auto& mine = placement.blocks_of(shard);
+           const auto& theirs = placement.blocks_of(1 - shard);
+           const auto n = static_cast<int32_t>(mine.size());
+           const int64_t rows = n * kBlockRows, queries = int64_t{n} * kUnit;
+           Memory<KvRef> here(refs_of(mine)), there(refs_of(theirs));
+           Memory<int32_t> count(std::vector{n});
+           std::vector<int64_t> at;
+           for (const int64_t block : mine) at.push_back(block * kUnit);
+           Memory<int64_t> positions(at);
+           Normals arena(2 * rows * 128, 1 + shard), q(queries * kWidth, 3);
+           Memory<bf16> o(queries * kWidth);
+           Memory<float> partial(queries * kWidth), lse(queries * 32);
+           Memory<int32_t> work(std::vector<int32_t>(2));
+           PrefillAttention a;
+           a.shape = kLlama;
+           a.unit = kUnit;
+           a.arena = {arena.data, 2 * rows};
+           a.q_near = a.q_far = q.data;
+           a.q_stride = kWidth;
+           a.m = static_cast<int32_t>(queries);
+           a.positions = positions.data;
+           a.scale = kScale;
+           a.lse = lse.data;
+           a.work = work.data;
+           cudaStream_t travel;
+           cudaEvent_t ready, arrived;
+           check(cudaStreamCreateWithFlags(&travel, cudaStreamNonBlocking), "stream");
+           check(cudaEventCreateWithFlags(&ready, cudaEventDisableTiming), "event");
+           check(cudaEventCreateWithFlags(&arrived, cudaEventDisableTiming), "event");
+           uint64_t& number = links.number[shard];
+           const size_t bytes = rows * 128 * sizeof(bf16);
+           return measure(
+               [&] {
+                 const cudaStream_t stream = cudaStreamPerThread;
+                 check(cudaEventRecord(ready, stream), "event");
+                 check(cudaStreamWaitEvent(travel, ready), "event");
+                 link.step({number++, arena.data, bytes, arena.data + rows * 128, bytes}, travel);
+                 check(cudaEventRecord(arrived, travel), "event");
+                 PrefillAttention hop = a;
+                 hop.lists.near = {here.data, count.data, n, 0};
+                 hop.o32 = partial.data;
+                 prefill_attention(hop, stream);
+                 check(cudaStreamWaitEvent(stream, arrived), "event");
+                 hop = a;
+                 hop.lists.near = {there.data, count.data, n, static_cast<int32_t>(rows)};
+                 hop.o_before = partial.data;
+                 hop.lse_before = lse.data;
+                 hop.o = o.data;
+                 prefill_attention(hop, stream);
+               },
+               [&] { link.finish(cudaStreamPerThread); }, attention_flops(tokens) / 6e14 / kShards);
+         })
+      .longest;
+}
+
 // Of `bytes` both ways at once.
 double transfer(const Way& way, size_t bytes) {
   Links& links = Links::of(way);
@@ -252,17 +316,21 @@ double transfer(const Way& way, size_t bytes) {
       .longest;
 }
 
-// An exchange of a decode step's partial results.
+// An exchange of a decode step's partial results, and their merge.
 double exchange(const Way& way) {
   Links& links = Links::of(way);
-  const size_t bytes = (kWidth + 32) * sizeof(float);
   return on_both([&](int shard) {
            RingLink& link = links.at(shard);
-           Memory<char> mine(bytes), all(bytes * kShards);
-           uint64_t& number = links.number[shard];
-           return measure(
-               [&] { link.gather(number++, mine.data, bytes, all.data, cudaStreamPerThread); },
-               [&] { link.finish(cudaStreamPerThread); }, 100e-6);
+           Memory<float> part(std::vector(kPart, 0.0f));
+           Memory<bf16> o(kWidth);
+           RingMerge merge;
+           merge.shape = kLlama;
+           merge.rows = 1;
+           merge.o = part.data;
+           merge.lse = part.data + kWidth;
+           merge.merged = o.data;
+           return measure([&] { link.merge(merge, cudaStreamPerThread); },
+                          [&] { link.finish(cudaStreamPerThread); }, 20e-6);
          })
       .longest;
 }
@@ -285,7 +353,7 @@ double decode(int64_t tokens, const Way* way) {
     Normals arena(n * kBlockRows * 128, 1 + shard), q(kWidth, 3);
     Memory<bf16> o(kWidth);
     Memory<float> lse(32), scratch(decode_attention_scratch(kLlama, 1, n));
-    Memory<float> exchange(ring_decode_floats(kLlama, 1, kShards));
+    Memory<float> part(kPart);
     RingDecode a;
     a.local.shape = kLlama;
     a.local.unit = kUnit;
@@ -300,7 +368,7 @@ double decode(int64_t tokens, const Way* way) {
     a.local.scratch = scratch.data;
     a.local.o = o.data;
     a.local.lse = lse.data;
-    a.exchange = exchange.data;
+    a.part = part.data;
     a.o = o.data;
     a.lse = lse.data;
     const double expected = 4096.0 * n * kUnit / 3e12;
@@ -309,8 +377,7 @@ double decode(int64_t tokens, const Way* way) {
                      expected);
     }
     RingLink& link = links->at(shard);
-    uint64_t& number = links->number[shard];
-    return measure([&] { ring_decode(a, number++, link, cudaStreamPerThread); },
+    return measure([&] { ring_decode(a, link, cudaStreamPerThread); },
                    [&] { link.finish(cudaStreamPerThread); }, expected + 20e-6);
   });
   return way ? both.longest : both.mean;
@@ -380,6 +447,9 @@ int run(bool all) {
       const double seconds = ring_prefill(tokens, way);
       best = std::min(best, seconds);
       print(way.name, tokens, seconds, kShards, one);
+      const double striped = striped_prefill(tokens, way);
+      best = std::min(best, striped);
+      print(way.name + ", striped", tokens, striped, kShards, one);
     }
     // What the two hops of the shortest prompt take beside arithmetic.
     if (tokens == 16384) rates.hop_seconds = std::max(best - one / kShards, 0.0) / kShards;

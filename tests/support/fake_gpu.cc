@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/half.h"
+#include "tests/support/fake_ring.h"
 
 namespace ringtide::testing {
 namespace {
@@ -49,10 +50,22 @@ struct FakeGraph : Gpu::Graph {
   std::vector<std::function<void()>> operations;
 };
 
+// Where a query's result goes: o32 in place of o where it is set.
+struct Result {
+  bf16* o;
+  float* o32;
+  float* lse;
+};
+// What it saw before; null: nothing.
+struct Before {
+  const float* o = nullptr;
+  const float* lse = nullptr;
+};
+
 // One softmax over all that a query sees, list by list; two passes in float64.
 void attend(const Heads& s, int unit, const Arena& arena, const bf16* q_near, const bf16* q_far,
             int64_t p, const Lists& lists, int near_offset, int far_offset, Band near_band,
-            Band far_band, float scale, bf16* o, float* lse) {
+            Band far_band, float scale, const Before& before, const Result& result) {
   struct Key {
     double logit;
     const bf16* v;
@@ -82,19 +95,28 @@ void attend(const Heads& s, int unit, const Arena& arena, const bf16* q_near, co
     see(lists.near, near_offset, q_near, near_band);
     see(lists.far, far_offset, q_far, far_band);
     see(lists.units, 0, q_far, far_band);
-    double top = -std::numeric_limits<double>::infinity(), total = 0;
+    double top = before.lse ? before.lse[h] : -std::numeric_limits<double>::infinity();
+    const bool seen = !keys.empty() || top > -std::numeric_limits<double>::infinity();
     for (const Key& k : keys) top = std::max(top, k.logit);
-    std::fill(out.begin(), out.end(), 0.0);
+    double total = seen && before.lse ? std::exp(before.lse[h] - top) : 0;
+    for (int j = 0; j < s.head_dim; ++j)
+      out[j] = total > 0 ? total * before.o[int64_t{h} * s.head_dim + j] : 0;
     for (const Key& k : keys) {
       const double w = std::exp(k.logit - top);
       total += w;
       for (int j = 0; j < s.head_dim; ++j) out[j] += w * value(k.v, j);
     }
-    for (int j = 0; j < s.head_dim; ++j)
-      store(o, int64_t{h} * s.head_dim + j, keys.empty() ? 0.0f : static_cast<float>(out[j] / total));
-    if (lse)
-      lse[h] = keys.empty() ? -std::numeric_limits<float>::infinity()
-                            : static_cast<float>(top + std::log(total));
+    for (int j = 0; j < s.head_dim; ++j) {
+      const int64_t to = int64_t{h} * s.head_dim + j;
+      const float x = seen ? static_cast<float>(out[j] / total) : 0.0f;
+      if (result.o32)
+        result.o32[to] = x;
+      else
+        store(result.o, to, x);
+    }
+    if (result.lse)
+      result.lse[h] = seen ? static_cast<float>(top + std::log(total))
+                           : -std::numeric_limits<float>::infinity();
   }
 }
 
@@ -252,12 +274,15 @@ class FakeGpu final : public Gpu {
           } else {
             const int64_t g = int64_t{(h - heads) % kv} * a.unit + a.row_offset;
             for (int j = 0; j < dim; ++j) {
+              const auto keep = [&](int32_t to, float value) {
+                if (to >= 0) store(a.arena.base, (to + g) * dim + j, value);
+              };
               if (h >= heads + kv) {
-                store(a.arena.base, (place.v_row + g) * dim + j, x[j]);
+                keep(place.v_row, x[j]);
                 continue;
               }
-              store(a.arena.base, (place.raw_row + g) * dim + j, x[j]);
-              store(a.arena.base, (place.rotated_row + g) * dim + j, rotated(place.near_angle, j));
+              keep(place.raw_row, x[j]);
+              keep(place.rotated_row, rotated(place.near_angle, j));
             }
           }
         }
@@ -302,9 +327,13 @@ class FakeGpu final : public Gpu {
       const int64_t row = int64_t{a.shape.heads} * a.shape.head_dim;
       for (int64_t i = 0; i < a.m; ++i)
         attend(a.shape, a.unit, a.arena, at(a.q_near, i * a.q_stride), at(a.q_far, i * a.q_stride),
-               a.position + i, a.lists, a.lists.near.row_offset, a.lists.far.row_offset,
-               a.near_band, a.far_band, a.scale, at(a.o, i * row),
-               a.lse ? a.lse + i * a.shape.heads : nullptr);
+               a.positions ? a.positions[i / kPositionRun] + i % kPositionRun : a.position + i,
+               a.lists, a.lists.near.row_offset, a.lists.far.row_offset, a.near_band, a.far_band,
+               a.scale,
+               {a.o_before ? a.o_before + i * row : nullptr,
+                a.lse_before ? a.lse_before + i * a.shape.heads : nullptr},
+               {a.o ? at(a.o, i * row) : nullptr, a.o32 ? a.o32 + i * row : nullptr,
+                a.lse ? a.lse + i * a.shape.heads : nullptr});
     });
   }
   int64_t decode_attention_scratch(const Heads&, int32_t, int32_t) const override { return 1; }
@@ -318,7 +347,9 @@ class FakeGpu final : public Gpu {
           throw std::logic_error("decode_attention: a list is longer than the launch");
         attend(a.shape, a.unit, a.arena, at(a.q_near, r * row), at(a.q_far, r * row),
                a.position[r], l, a.row_offset, a.row_offset, a.near_band[r], a.far_band[r],
-               a.scale, at(a.o, r * row), a.lse ? a.lse + int64_t{r} * a.shape.heads : nullptr);
+               a.scale, {},
+               {a.o ? at(a.o, r * row) : nullptr, a.o32 ? a.o32 + r * row : nullptr,
+                a.lse ? a.lse + int64_t{r} * a.shape.heads : nullptr});
       }
     });
   }
@@ -430,6 +461,29 @@ class FakeGpu final : public Gpu {
     });
   }
 
+  std::shared_ptr<RingLinks> make_ring(const std::vector<int>& devices,
+                                       std::chrono::milliseconds deadline,
+                                       int64_t part_floats) override {
+    return make_fake_ring(static_cast<int>(devices.size()), deadline, part_floats);
+  }
+  // What comes is put where it belongs when somebody waits for the queue.
+  void ring_step(RingLink& link, const LinkStep& step, Queue queue) override {
+    if (queue == Queue::Copy) drain(copies_taken_ + copies_.size());
+    auto came = std::make_shared<std::vector<std::byte>>(step.receive_bytes);
+    LinkStep now = step;
+    now.receive = came->data();
+    link.step(now, nullptr);
+    if (!came->empty()) copy(step.receive, came, queue);
+  }
+  void ring_gather(RingLink& link, uint64_t number, const void* mine, int64_t bytes, void* all,
+                   Queue) override {
+    link.gather(number, mine, static_cast<size_t>(bytes), all, nullptr);
+  }
+  void ring_merge(RingLink& link, const RingMerge& a) override {
+    run([&link, a] { link.merge(a, nullptr); });
+  }
+  void ring_finish(RingLink& link) override { link.finish(nullptr); }
+
  private:
   using Blocks = std::unordered_map<void*, int64_t>;
   void* take(Blocks& blocks, int64_t bytes) {
@@ -443,6 +497,11 @@ class FakeGpu final : public Gpu {
     std::memset(p, 0xff, blocks.at(p));
     blocks.erase(p);
     std::free(p);
+  }
+  void copy(void* to, std::shared_ptr<std::vector<std::byte>> from, Queue queue) {
+    auto work = [to, from] { std::memcpy(to, from->data(), from->size()); };
+    if (queue == Queue::Compute) return run(work);
+    copies_.push_back(work);
   }
   void run(std::function<void()> work) {
     if (capturing_)

@@ -83,6 +83,50 @@ TEST_F(PrefillCarry, PartsInTurnAreTheWhole) {
   }
 }
 
+TEST_F(PrefillCarry, RunsOfQueriesHaveTheBitsThatAllTogetherHave) {
+  for (const Heads& shape :
+       {Heads{32, 8, 128}, Heads{9, 3, 64}, Heads{8, 8, 64}, Heads{4, 1, 256}}) {
+    constexpr int kUnit = 128;
+    const int64_t tokens = 9 * kUnit + 57;
+    const RingSequence s(random, shape, kUnit, tokens);
+    const std::vector<bf16> planes = s.planes(s.all_blocks());
+    ArenaMemory arena(static_cast<int64_t>(planes.size()));
+    check(cudaMemcpy(arena.data(), planes.data(), planes.size() * 2, cudaMemcpyDefault), "copy");
+    Device<KvRef> list(s.refs(s.all_blocks()));
+    const auto n = static_cast<int32_t>(s.all_blocks().size());
+    Device<int32_t> count(std::vector{n});
+    const auto attend = [&](const std::vector<ring::Tokens>& runs, const int64_t* positions) {
+      int64_t m = 0;
+      for (const ring::Tokens& run : runs) m += run.size();
+      Device<bf16> q(s.queries(runs)), o(m * s.width());
+      PrefillAttention a;
+      a.shape = shape;
+      a.unit = kUnit;
+      a.arena = {arena.data(), static_cast<int64_t>(planes.size()) / shape.head_dim};
+      a.q_near = a.q_far = q;
+      a.q_stride = s.width();
+      a.positions = positions;
+      a.m = static_cast<int32_t>(m);
+      a.lists.near = {list, count, n, 0};
+      a.scale = s.scale;
+      a.o = o;
+      prefill_attention(a, nullptr);
+      return o.host();
+    };
+    const std::vector<bf16> all = attend({{0, tokens}}, nullptr);
+    const std::vector<ring::Tokens> runs = {{128, 256}, {512, 640}, {640, 768}, {1152, tokens}};
+    Device<int64_t> positions(std::vector<int64_t>{128, 512, 640, 1152});
+    const std::vector<bf16> some = attend(runs, positions);
+    int64_t row = 0;
+    for (const ring::Tokens& run : runs) {
+      ASSERT_TRUE(same_bits(part_of(some, row * s.width(), run.size() * s.width()),
+                            part_of(all, run.begin * s.width(), run.size() * s.width())))
+          << "queries from " << run.begin;
+      row += run.size();
+    }
+  }
+}
+
 TEST_F(PrefillCarry, NothingSeenLeavesWhatCame) {
   const Heads shape{8, 2, 128};
   const int64_t m = 300, width = 8 * 128;

@@ -17,6 +17,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
+constexpr int64_t kPartFloats = 3 * 32 * 129;  // of three rows of the largest shape
+
 // Makes a shard's end, in that shard's thread.
 using MakeLink = std::function<RingLink*(int shard)>;
 
@@ -118,7 +120,7 @@ struct CudaRing : DeviceTest {
       Device<Band> bands{std::vector<Band>(rows)};
       Device<int64_t> at(positions);
       Device<bf16> device_q(q), out(rows * s.width());
-      Device<float> out_lse(rows * shape.heads), exchange(ring_decode_floats(shape, rows, shards));
+      Device<float> out_lse(rows * shape.heads), part(ring_part_floats(shape, rows));
       Device<float> scratch(decode_attention_scratch(shape, rows, n));
       RingDecode a;
       a.local.shape = shape;
@@ -132,10 +134,10 @@ struct CudaRing : DeviceTest {
       a.local.near_band = a.local.far_band = bands;
       a.local.scale = s.scale;
       a.local.scratch = scratch;
-      a.exchange = exchange;
+      a.part = part;
       a.o = out;
       a.lse = out_lse;
-      for (uint64_t i = 0; i < 2; ++i) ring_decode(a, i, end, cudaStreamPerThread);
+      for (int i = 0; i < 3; ++i) ring_decode(a, end, cudaStreamPerThread);
       end.finish(cudaStreamPerThread);
       o[shard] = out.host();
       lse[shard] = out_lse.host();
@@ -185,7 +187,7 @@ TEST_F(CudaRing, OverCopyEnginesEqualsOneShard) {
     const std::vector<int> on = deal(shards);
     std::unique_ptr<PeerRing> ring;
     expect_all(on, [&] {
-      ring = std::make_unique<PeerRing>(on, milliseconds(20000));
+      ring = std::make_unique<PeerRing>(on, milliseconds(20000), kPartFloats);
       return [&](int s) { return &ring->at(s); };
     });
     if (HasFailure()) return;
@@ -227,7 +229,7 @@ TEST_F(CudaRingNccl, EqualsOneShard) {
     for (auto& end : ends) end.reset();
     const NcclId id = make_nccl_id();
     return [&, id](int s) {
-      ends[s] = make_nccl_ring(id, s, static_cast<int>(on.size()), {milliseconds(20000), 8});
+      ends[s] = make_nccl_ring(id, s, static_cast<int>(on.size()), {milliseconds(20000), 8, kPartFloats});
       return ends[s].get();
     };
   });

@@ -1,0 +1,111 @@
+#include "deploy/bench_ring.h"
+
+#include <fmt/core.h>
+
+#include <map>
+
+#include "deploy/bench_engine.h"
+#include "deploy/bench_store.h"
+#include "deploy/failure.h"
+#include "kernels/gpu_load.h"
+#include "kernels/ring/plan.h"
+#include "model/gpu_ring.h"
+
+namespace ringtide::deploy {
+
+namespace {
+
+// A pass of a long session may take seconds; a GPU that is gone is noticed later than that.
+constexpr std::chrono::seconds kDeadline{60};
+
+std::shared_ptr<kernels::Gpu> open(int index) {
+  kernels::GpuChoice choice = kernels::open_gpu(index);
+  if (!choice.gpu) throw Failure(Exit::Failed, "the ring needs another GPU: " + choice.reason);
+  return choice.gpu;
+}
+
+// Of each length that the engine has room for.
+using Rates = std::map<int64_t, Figure>;
+Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
+  Figures unused([](const Figure&) {});
+  EngineBench run(engine, *b.model, unused);
+  const auto& c = b.model->config;
+  const int64_t token_bytes = int64_t{4} * c.layers * c.kv_heads * c.head_dim;
+  Rates rates;
+  for (const int64_t tokens : {131072, 262144, 524288}) {
+    // A prompt of twice the length takes four times as long; its rate on one GPU is known from this.
+    if (tokens > b.longest || (!decode && tokens == 262144)) continue;
+    if ((tokens + b.engine.pass_tokens) * token_bytes > engine.stats().gpu_budget) continue;
+    rates[tokens] = decode ? run.decode_rate(1, tokens) : run.prefill_rate(tokens);
+  }
+  return rates;
+}
+
+std::unique_ptr<model::Engine> ring(const RingBench& b,
+                                    std::optional<kernels::ring::Mode> only = {}) {
+  return model::make_gpu_ring_engine(
+      b.shards, [&](int shard) { return open(b.first_gpu + shard); }, b.model, b.engine,
+      {.deadline = kDeadline, .only = only});
+}
+
+void measure_appends(const RingBench& b, Figures& figures) {
+  using kernels::ring::Mode;
+  struct Way {
+    const char* name;
+    std::optional<Mode> only;
+  };
+  for (const Way& way : {Way{"keys pass", Mode::PassKv}, {"queries pass", Mode::PassQ}, {"chosen", {}}}) {
+    const auto engine = ring(b, way.only);
+    Figures unused([](const Figure&) {});
+    EngineBench run(*engine, *b.model, unused);
+    for (const int64_t past : {8192, 65536, 262144}) {
+      if (past > b.longest) continue;
+      for (const int64_t tokens : {512, 2048, 8192}) {
+        Figure figure = run.append_time(tokens, past);
+        figure.what = fmt::format("{}: {}", way.name, figure.what);
+        figures.add(figure);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void bench_ring(const RingBench& b, Figures& figures) {
+  NoStore store;
+  struct Part {
+    bool wanted, decode;
+    Rates one;
+  };
+  Part parts[] = {{b.decode, true, {}}, {b.prefill, false, {}}};
+  if (b.prefill || b.decode) {
+    RingBench alone = b;
+    alone.engine.pass_tokens = model::EngineOptions().pass_tokens;
+    const auto engine = model::make_gpu_engine(open(b.first_gpu), b.model, alone.engine, store);
+    for (Part& part : parts) {
+      if (!part.wanted) continue;
+      part.one = measure(alone, *engine, part.decode);
+      for (auto& [tokens, figure] : part.one) {
+        Figure told = figure;
+        told.what = "one GPU: " + told.what;
+        figures.add(told);
+      }
+    }
+  }
+  if (b.append && b.shards == 2) measure_appends(b, figures);
+  if (!b.prefill && !b.decode) return;
+  const auto engine = ring(b);
+  for (const Part& part : parts) {
+    if (!part.wanted) continue;
+    for (auto& [tokens, figure] : measure(b, *engine, part.decode)) {
+      if (const auto one = part.one.find(tokens); one != part.one.end()) {
+        figure.ceiling = b.shards * one->second.median;
+        figure.against = fmt::format("{} times one GPU", b.shards);
+      }
+      figure.what = fmt::format("{} GPUs: {}", b.shards, figure.what);
+      figures.add(figure);
+    }
+  }
+}
+
+}  // namespace ringtide::deploy

@@ -1,0 +1,108 @@
+#include "model/gpu_dense.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ringtide::model {
+
+using kernels::cuda::Write;
+
+namespace {
+
+int32_t part_of(int32_t rows) {
+  return std::max(std::min(rows, GpuDense::kPart), kernels::cuda::kFewRows);
+}
+
+}  // namespace
+
+GpuDense::GpuDense(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& weights, int32_t rows)
+    : gpu_(gpu),
+      config_(c),
+      weights_(weights),
+      h_(gpu, int64_t{part_of(rows)} * c.hidden * 2),
+      qkv_(gpu, part_of(rows) * qkv_row() * 2),
+      gate_up_(gpu, int64_t{part_of(rows)} * c.ffn * 4),
+      gated_(gpu, int64_t{part_of(rows)} * c.ffn * 2),
+      scratch_(gpu) {
+  int64_t floats = 0;
+  for (const auto& [n, k] :
+       {std::pair(qkv_row(), int64_t{c.hidden}), std::pair(int64_t{c.hidden}, q_row()),
+        std::pair(2 * int64_t{c.ffn}, int64_t{c.hidden}),
+        std::pair(int64_t{c.hidden}, int64_t{c.ffn}),
+        std::pair(int64_t{c.vocabulary}, int64_t{c.hidden})})
+    floats = std::max(floats, gpu.few_rows_scratch(n, k));
+  scratch_.need(floats * 4);
+  gpu.fill(scratch_.full(), 0, floats * 4);
+}
+
+int64_t GpuDense::bytes(const ModelConfig& c, int32_t rows) {
+  const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
+  return part_of(rows) * (2 * (c.hidden + q + 2 * kv) + 6 * int64_t{c.ffn});
+}
+
+void GpuDense::product(const bf16* x, const bf16* w, int64_t rows, int64_t n, int64_t k, bf16* y,
+                       float* y32, Write write, Path path) {
+  const kernels::cuda::Product p{.x = x,
+                                 .w = w,
+                                 .m = static_cast<int32_t>(rows),
+                                 .n = n,
+                                 .k = k,
+                                 .y = y,
+                                 .y32 = y32,
+                                 .write = write,
+                                 .scratch = scratch_.full()};
+  path == Path::Few ? gpu_.few_rows(p) : gpu_.many_rows(p);
+}
+
+void GpuDense::embed(const int32_t* tokens, int64_t rows, float* x) {
+  if (rows == 0) return;
+  gpu_.embed(tokens, weights_.embedding(), rows, config_.hidden, config_.embedding_scale, x);
+}
+
+void GpuDense::before_attention(int layer, const float* x, int64_t rows, kernels::cuda::Qkv split,
+                                Path path) {
+  const ModelConfig& c = config_;
+  const GpuLayerWeights& w = weights_.layers()[layer];
+  split.qkv = qkv_.half();
+  split.bias = w.qkv_bias;
+  split.q_norm = w.q_norm;
+  split.k_norm = w.k_norm;
+  split.norm_eps = c.norm_eps;
+  for (int64_t at = 0; at < rows; at += kPart) {
+    split.rows = std::min<int64_t>(kPart, rows - at);
+    gpu_.rms_norm(x + at * c.hidden, w.attention_norm, c.norm_eps, split.rows, c.hidden, h_.half());
+    product(h_.half(), w.qkv, split.rows, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace,
+            path);
+    gpu_.split_qkv(split);
+    split.place += split.rows;
+    split.q_near = GpuBuffer::after(split.q_near, split.rows * q_row());
+  }
+}
+
+void GpuDense::after_attention(int layer, const bf16* attention, int64_t rows, float* x,
+                               Path path) {
+  const ModelConfig& c = config_;
+  const GpuLayerWeights& w = weights_.layers()[layer];
+  const auto gate =
+      c.activation == Activation::GeluTanh ? kernels::cuda::Gate::Gelu : kernels::cuda::Gate::Silu;
+  for (int64_t at = 0; at < rows; at += kPart) {
+    const int64_t n = std::min<int64_t>(kPart, rows - at);
+    float* const part = x + at * c.hidden;
+    product(GpuBuffer::after(attention, at * q_row()), w.wo, n, c.hidden, q_row(), nullptr, part,
+            Write::Add, path);
+    gpu_.rms_norm(part, w.ffn_norm, c.norm_eps, n, c.hidden, h_.half());
+    product(h_.half(), w.gate_up, n, 2 * c.ffn, c.hidden, gate_up_.half(), nullptr, Write::Replace,
+            path);
+    gpu_.gate_mul(gate_up_.half(), n, c.ffn, gate, gated_.half());
+    product(gated_.half(), w.down, n, c.hidden, c.ffn, nullptr, part, Write::Add, path);
+  }
+}
+
+void GpuDense::logits(const float* x, int64_t rows, float* logits) {
+  const ModelConfig& c = config_;
+  gpu_.rms_norm(x, weights_.output_norm(), c.norm_eps, rows, c.hidden, h_.half());
+  product(h_.half(), weights_.output(), rows, c.vocabulary, c.hidden, nullptr, logits,
+          Write::Replace, Path::Few);
+}
+
+}  // namespace ringtide::model

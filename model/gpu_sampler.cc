@@ -1,0 +1,56 @@
+#include "model/gpu_sampler.h"
+
+#include <algorithm>
+
+#include "model/random.h"
+
+namespace ringtide::model {
+
+using kernels::cuda::kFewRows;
+using kernels::cuda::SampleRow;
+
+GpuSampler::GpuSampler(kernels::Gpu& gpu, int32_t vocabulary)
+    : gpu_(gpu),
+      vocabulary_(vocabulary),
+      inputs_(gpu),
+      scratch_(gpu, gpu.sample_scratch(kFewRows, vocabulary) * 4),
+      sampled_(gpu, kFewRows * 4),
+      host_(static_cast<int32_t*>(gpu.allocate_host(kFewRows * 4)), {&gpu}) {}
+
+bool GpuSampler::enqueue(float* logits, std::span<const History* const> pasts,
+                         std::span<const SamplingParams> params) {
+  const auto n = static_cast<int64_t>(pasts.size());
+  const auto looks_back = [](const SamplingParams& p) {
+    return p.repetition_penalty != 1 ? std::max(0, p.penalty_window) : 0;
+  };
+  int64_t recent = 0;
+  for (const SamplingParams& p : params) recent += looks_back(p);
+  inputs_.begin(n * static_cast<int64_t>(sizeof(SampleRow)) + recent * 4 + 2 * GpuInputs::kSlack);
+  const auto row_in = inputs_.take<SampleRow>(n);
+  const auto recent_in = inputs_.take<int32_t>(recent);
+  int64_t at = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const SamplingParams& p = params[i];
+    const std::vector<TokenId>& past = pasts[i]->all_tokens();
+    SampleRow& row = row_in.host[i];
+    row = {.temperature = p.temperature,
+           .top_k = p.top_k,
+           .top_p = p.top_p,
+           .min_p = p.min_p,
+           .repetition_penalty = p.repetition_penalty,
+           .uniform = uniform(p.seed, past.size())};
+    const size_t count = std::min(past.size(), static_cast<size_t>(looks_back(p)));
+    if (count == 0) continue;
+    std::copy(past.end() - static_cast<ptrdiff_t>(count), past.end(), recent_in.host + at);
+    row.recent = recent_in.device + at;
+    row.recent_count = static_cast<int32_t>(count);
+    at += static_cast<int64_t>(count);
+  }
+  inputs_.send();
+  gpu_.sample(logits, static_cast<int32_t>(n), vocabulary_, row_in.device, sampled_.as<int32_t>(),
+              scratch_.full());
+  gpu_.copy(host_.get(), sampled_.as<int32_t>(), n * 4);
+  return at > 0;
+}
+
+}  // namespace ringtide::model

@@ -1,0 +1,90 @@
+// Rings over the GPUs that are here, and against one of them. Without a GPU everything skips, with a
+// reason. Two shards may share a GPU.
+#include <algorithm>
+
+#include "kernels/gpu_load.h"
+#include "tests/model/gpu_ring_kind.h"
+
+namespace ringtide::testing {
+namespace {
+
+// Null: there is no such GPU.
+std::shared_ptr<kernels::Gpu> device(int index) { return kernels::open_gpu(index).gpu; }
+
+int devices() {
+  static const int n = [] {
+    int found = 0;
+    while (device(found)) ++found;
+    return found;
+  }();
+  return n;
+}
+
+std::shared_ptr<kernels::Gpu> open_next(int shard) { return device(shard % devices()); }
+
+EngineKind wide(EngineKind kind) {
+  kind.shape.heads = 4;
+  kind.shape.kv_heads = 2;
+  kind.shape.head_dim = 128;
+  return kind;
+}
+
+INSTANTIATE_TEST_SUITE_P(Device, GpuRing,
+                         ::testing::ValuesIn([]() -> std::vector<EngineKind> {
+                           if (devices() == 0) return {};
+                           return {gpu_ring_kind("Two", 2, open_next),
+                                   wide(gpu_ring_kind("TwoOfWideHeads", 2, open_next)),
+                                   gpu_ring_kind("TwoPassingQ", 2, open_next,
+                                                 kernels::ring::Mode::PassQ),
+                                   gpu_ring_kind("Three", 3, open_next)};
+                         }()));
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GpuRing);
+
+TEST(GpuRingModes, HaveTheSameBits) {
+  if (devices() == 0) GTEST_SKIP() << kernels::open_gpu().reason;
+  const auto logits = logits_either_way(open_next);
+  EXPECT_EQ(logits[0], logits[1]);
+}
+
+// Logits along the same tokens; those that one GPU tells apart by little may be told apart otherwise.
+TEST(GpuRingTokens, EqualThoseOfOneGpu) {
+  if (devices() == 0) GTEST_SKIP() << kernels::open_gpu().reason;
+  const EngineKind kind = wide(gpu_ring_kind("", 2, open_next));
+  const SmallModel m = small_model(5, kind.shape);
+  MemoryUnits units;
+  EngineOptions options;
+  options.gpu_memory = int64_t{128} << 20;
+  const auto ring = kind.make(m.model, options, units);
+  options.pass_tokens = 1024;
+  const auto one = model::make_gpu_engine(device(0), m.model, options, units);
+  PolicyConfig p;
+  p.kind = PolicyKind::Exact;
+  p.window = p.block = 512;
+  const auto prompt = random_tokens(9, 3 * 512 + 100);
+  const std::vector<int32_t> lengths = {512, 512, 512, 100};
+  for (Engine* e : {ring.get(), one.get()}) {
+    e->open(1, p);
+    e->prefill(1, prompt, lengths);
+  }
+  int same = 0;
+  for (int step = 0; step < 64; ++step) {
+    const auto of_ring = ring->logits(1), of_one = one->logits(1);
+    const auto best = std::max_element(of_one.begin(), of_one.end()) - of_one.begin();
+    const auto got = std::max_element(of_ring.begin(), of_ring.end()) - of_ring.begin();
+    const float size = std::abs(of_one[best]);
+    if (got == best)
+      ++same;
+    else
+      EXPECT_LT(of_one[best] - of_one[got], 0.03f * size) << "step " << step;
+    for (size_t i = 0; i < of_one.size(); ++i)
+      ASSERT_NEAR(of_ring[i], of_one[i], 0.05f * size) << "step " << step << " token " << i;
+    const model::DecodeRow row{1, static_cast<TokenId>(best)};
+    ring->decode({&row, 1});
+    one->decode({&row, 1});
+  }
+  std::printf("%d of 64 tokens equal\n", same);
+  EXPECT_GE(same, 60);
+}
+
+}  // namespace
+}  // namespace ringtide::testing
