@@ -45,7 +45,7 @@ Finding look_at_processor(const Machine& m) {
 Finding look_at_memory(const Machine& m) {
   constexpr int64_t kLeast = int64_t{1} << 30;
   return {"memory",
-          fmt::format("{}, {} available; keys and values may use {} (--ram-budget)",
+          fmt::format("{}, {} available; sessions may use {} (--ram-budget)",
                       show_bytes(m.ram), show_bytes(m.ram_available), show_bytes(m.ram / 2)),
           m.ram_available >= kLeast,
           {{"ram", m.ram}, {"available", m.ram_available}, {"default_budget", m.ram / 2}}};

@@ -15,7 +15,7 @@ struct ServerFacts {
   int64_t weight_bytes = 0, trained_context = 0;
   int layers = 0;
   int threads = 0;
-  int64_t ram_budget = 0;     // bytes of keys and values in memory
+  int64_t ram_budget = 0;     // bytes of all that sessions hold in memory
   std::string gpu;            // its name; empty: the processor computes
   std::string gpu_note;       // why no GPU is used, where one was looked for
   int64_t gpu_budget = 0;     // bytes of it for keys and values
