@@ -21,12 +21,14 @@ struct Part {
   int16_t begin, end;
   bool near;
 };
+constexpr int kStaticBytes = 2048;  // bound of what a block shares beside its stages
+static_assert(kMaxBlocks * sizeof(Part) + 2 * 4 * kQueries * sizeof(float) <= kStaticBytes);
 
-template <int Dim>
+template <int Dim, int Stages>
 struct Shape {
   static constexpr int kChunks = Dim / 8;
   static constexpr int kWarps = Dim == 256 ? 2 : 4;
-  static constexpr int kStages = Dim == 64 ? 4 : Dim == 128 ? 3 : 2;
+  static constexpr int kStages = Stages;
   static constexpr int kPlaneBytes = kSlice * Dim * 2;
   static constexpr int kStageBytes = 2 * kPlaneBytes;  // keys, values
   static constexpr int kQueryBytes = kQueries * Dim * 2;
@@ -34,10 +36,10 @@ struct Shape {
 };
 
 // Small: a group of at most 8 heads, whose tiles' lower halves are empty.
-template <int Dim, bool Small>
-__global__ void __launch_bounds__(Shape<Dim>::kWarps * 32)
+template <int Dim, int Stages, bool Small>
+__global__ void __launch_bounds__(Shape<Dim, Stages>::kWarps * 32)
     attend_split(const DecodeAttention a, const Partials out, const int max_split) {
-  using S = Shape<Dim>;
+  using S = Shape<Dim, Stages>;
   constexpr int kThreads = S::kWarps * 32;
   constexpr int kHalves = Small ? 1 : 2;
   extern __shared__ __align__(128) unsigned char shared[];
@@ -250,17 +252,36 @@ __global__ void __launch_bounds__(Shape<Dim>::kWarps * 32)
   }
 }
 
-template <int Dim, bool Small>
+template <int Dim, int Stages, bool Small>
 void start(const DecodeAttention& a, const Partials& partials, int splits, cudaStream_t stream) {
-  using S = Shape<Dim>;
-  check(cudaFuncSetAttribute(attend_split<Dim, Small>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             S::kSharedBytes),
+  using S = Shape<Dim, Stages>;
+  const auto kernel = attend_split<Dim, Stages, Small>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes),
         "decode_attention");
   const int tiles = (a.shape.group() + kQueries - 1) / kQueries;
-  launch("decode_attention", attend_split<Dim, Small>,
-         dim3(splits, a.shape.kv_heads * tiles, a.rows), S::kWarps * 32, S::kSharedBytes, stream, a,
-         partials, splits);
+  launch("decode_attention", kernel, dim3(splits, a.shape.kv_heads * tiles, a.rows), S::kWarps * 32,
+         S::kSharedBytes, stream, a, partials, splits);
   merge_splits(a, partials, splits, stream);
+}
+
+// More stages keep more loads in flight, and change no bit; not every GPU since 8.0 has room for
+// them.
+bool has_shared_memory(int bytes) {
+  int device = 0, most = 0;
+  check(cudaGetDevice(&device), "decode_attention");
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "decode_attention");
+  return bytes <= most;
+}
+
+template <int Dim, bool Small>
+void start(const DecodeAttention& a, const Partials& partials, int splits, cudaStream_t stream) {
+  constexpr int kFew = Dim == 64 ? 4 : 2, kMore = Dim == 128 ? 3 : kFew;
+  if (has_shared_memory(Shape<Dim, kMore>::kSharedBytes + kStaticBytes)) {
+    start<Dim, kMore, Small>(a, partials, splits, stream);
+  } else {
+    start<Dim, kFew, Small>(a, partials, splits, stream);
+  }
 }
 
 }  // namespace
