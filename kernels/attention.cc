@@ -23,6 +23,8 @@ constexpr float kNoKeys = -std::numeric_limits<float>::infinity();
 constexpr int64_t kSegmentTiles = 16;
 // Rows (queries times their heads of one KV head) that share a loaded tile.
 constexpr int64_t kChunkRows = 192;
+// Up to so many, memory is what limits.
+constexpr int64_t kFewRows = 4;
 
 struct Attention {
   HeadShape shape;
@@ -122,6 +124,8 @@ struct TileRows {
   const Workspace& w;
   const KvBlock& block;
   int64_t tile, first;  // first row
+  bool loaded_values;   // else they are read where they lie
+  const Ahead& ahead;
 
   template <int R>
   HWY_NOINLINE void operator()() const {
@@ -177,6 +181,17 @@ struct TileRows {
     return any;
   }
 
+  template <class T, class Sums>
+  HWY_INLINE void add_unloaded(Sums& sums, int column, Range tokens) const {
+    const int dim = a.shape.head_dim;
+    const T* values = static_cast<const T*>(block.v) + column +
+                      (static_cast<int64_t>(part.kv_head) * block.capacity + tile * kTile) * dim;
+    for (int64_t token = tokens.begin; token < tokens.end; ++token) {
+      if (column == 0) prefetch(ahead.v, ahead.bytes, token);
+      sums.add(values, dim, token, token + 1);
+    }
+  }
+
   template <int R, int V>
   HWY_INLINE void add_values(int column, Range range, const Range (&seen)[R],
                              const float* factor) const {
@@ -191,7 +206,14 @@ struct TileRows {
             hn::Mul(hn::LoadU(d, outputs + r * w.width + v * kLanes), hn::Set(d, factor[r]));
       }
     }
-    sums.add(w.values + column, w.width, range.begin - tile * kTile, range.end - tile * kTile);
+    const Range tokens = {range.begin - tile * kTile, range.end - tile * kTile};
+    if (loaded_values) {
+      sums.add(w.values + column, w.width, tokens.begin, tokens.end);
+    } else if (block.type == KvType::F16) {
+      add_unloaded<uint16_t>(sums, column, tokens);
+    } else {
+      add_unloaded<float>(sums, column, tokens);
+    }
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       if (seen[r].empty()) continue;
@@ -234,8 +256,11 @@ void attend_tiles(const Attention& a, const Part& part, int64_t begin, int64_t e
   std::fill_n(w.outputs, rows * w.width, 0.f);
   std::fill_n(w.sums, rows * kLanes, 0.f);
   std::fill_n(w.top, rows, kNoKeys);
+  // Widened values pay for themselves if they are used often.
+  const bool load_values = rows > kFewRows || dim % kWide != 0;
   int64_t before = 0;  // tiles of the blocks so far
-  for (const KvBlock& block : a.blocks) {
+  for (size_t b = 0; b < a.blocks.size(); ++b) {
+    const KvBlock& block = a.blocks[b];
     const Range own = tiles(block);
     const Range wanted = intersect({begin - before, end - before}, {0, own.size()});
     before += own.size();
@@ -243,8 +268,17 @@ void attend_tiles(const Attention& a, const Part& part, int64_t begin, int64_t e
     for (int64_t t = own.begin + wanted.begin; t < own.begin + wanted.end; ++t) {
       const Range range = tile_range(block, t);
       if (intersect(seen, range).empty()) continue;
-      load_tile(block, dim, part.kv_head, t, range, w.unsorted_keys, w.keys, w.values);
-      for (int64_t r = 0; r < rows;) r += with_rows(rows - r, TileRows{a, part, w, block, t, r});
+      Ahead ahead;
+      if (t + 1 < own.end) {
+        ahead = ahead_of(block, dim, part.kv_head, t + 1);
+      } else if (b + 1 < a.blocks.size()) {
+        ahead = ahead_of(a.blocks[b + 1], dim, part.kv_head, tiles(a.blocks[b + 1]).begin);
+      }
+      load_tile(block, dim, part.kv_head, t, range, w.unsorted_keys, w.keys,
+                load_values ? w.values : nullptr, ahead);
+      for (int64_t r = 0; r < rows;) {
+        r += with_rows(rows - r, TileRows{a, part, w, block, t, r, load_values, ahead});
+      }
     }
     if (before >= end) break;
   }

@@ -105,18 +105,9 @@ void integer_step(const Step& step, const IntegerRows& x, Work& work) {
   t.sums = work.sums[0];
   const int64_t rows = step.end - step.begin;
 #if HWY_TARGET == HWY_AVX3
-  if (has_vnni()) return vnni_tile(t, rows);
+  if (x.high) return vnni_tile(t, rows);
 #endif
-  switch (byte_bits(c)) {
-    case 5:
-      return integer_tile<5>(t, rows);
-    case 6:
-      return integer_tile<6>(t, rows);
-    case 8:
-      return integer_tile<8>(t, rows);
-    default:
-      return integer_tile<4>(t, rows);
-  }
+  integer_tile(t, rows);
 }
 
 void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,
@@ -184,18 +175,16 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
     const int64_t begin = chunk * tiles / chunks * kWholeRows;
     const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kWholeRows);
     for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
-#if HWY_TARGET == HWY_AVX3
-      if (x && p.m <= kPanelRows && has_vnni()) {
+      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
+      if (x && p.m <= kPanelRows) {
         IntegerTile t{};
         t.x = *x;
         t.k = p.w.k;
         t.sums = work.sums[0];
-        vnni_panel(p.w.type, t, p.m, p.w.data + panel * bytes);
+        integer_panel(p.w.type, t, p.m, p.w.data + panel * bytes);
         write_sums(p, panel, begin, end, work.sums);
         continue;
       }
-#endif
-      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);
         unpack(p.w.data + panel * bytes, k, n, work.unpacked);
@@ -209,6 +198,9 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
 
 int64_t work_bytes() { return sizeof(Work); }
 
+// Whether products of integers are byte-wise.
+bool takes_bytes() { return HWY_TARGET == HWY_AVX3 && has_vnni(); }
+
 }  // namespace ringtide::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -217,15 +209,17 @@ namespace ringtide::kernels {
 
 HWY_EXPORT(coded_product);
 HWY_EXPORT(work_bytes);
+HWY_EXPORT(takes_bytes);
 
 void multiply_coded(const Product& p, ThreadPool& threads) {
   const Coding c = coding(p.w.type);
-  const bool wide = p.w.activations == ActivationType::Int16;
   const bool integers = p.w.activations != ActivationType::F32;
-  const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, wide) : 0;
+  const IntegerForm form{.wide = p.w.activations == ActivationType::Int16,
+                         .bytes = HWY_DYNAMIC_DISPATCH(takes_bytes)()};
+  const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, form) : 0;
   std::byte* own = threads.scratch(0, row_bytes + HWY_DYNAMIC_DISPATCH(work_bytes)());
   IntegerRows rows;
-  if (integers) rows = make_rows(p.x, p.m, p.w.k, c, wide, own, threads);
+  if (integers) rows = make_rows(p.x, p.m, p.w.k, c, form, own, threads);
   HWY_DYNAMIC_DISPATCH(coded_product)(p, integers ? &rows : nullptr, own + row_bytes, threads);
 }
 

@@ -31,12 +31,14 @@ struct IntegerTile {
   }
 };
 
-// With AVX512-VNNI.
+// At most four rows by a whole packed panel, in place of what precedes them: sums, zeros before,
+// become all products. Of the tile it takes x, k, row and sums.
+void integer_panel(TensorType type, const IntegerTile& tile, int64_t rows, const std::byte* panel);
+
+// With AVX512-VNNI, which takes bytes.
 bool has_vnni();
 void allow_vnni(bool allow);  // for tests: has_vnni() says no where it is not allowed
 void vnni_tile(const IntegerTile& tile, int64_t rows);
-// A few rows by a whole packed panel, in place of what precedes them: sums = all products. Of the
-// tile it takes x, k, row and sums.
 void vnni_panel(TensorType type, const IntegerTile& tile, int64_t rows, const std::byte* panel);
 
 }  // namespace ringtide::kernels

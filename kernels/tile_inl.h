@@ -75,8 +75,10 @@ struct Tile {
     }
   }
 
-  // Adds the products of inputs [begin, end) with w (inputs, outputs), rows `w_stride` apart.
-  HWY_INLINE void add(const float* HWY_RESTRICT w, int64_t w_stride, int64_t begin, int64_t end) {
+  // Adds the products of inputs [begin, end) with w (inputs, outputs), floats or halves, rows
+  // `w_stride` apart.
+  template <class T>
+  HWY_INLINE void add(const T* HWY_RESTRICT w, int64_t w_stride, int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       Vf weights[kVectors];
       HWY_UNROLL(4)

@@ -25,7 +25,6 @@ struct Unpacked {
 
 // By what these codes exceed the levels: of types with a table they are the levels' bytes.
 constexpr int byte_offset(const Coding& c) { return c.table ? kLevelOffset : c.offset; }
-constexpr int byte_bits(const Coding& c) { return c.table ? 8 : c.bits; }
 
 // The bits of one plane at group t, moved up by kUp.
 template <int kBits, int kUp>
@@ -53,21 +52,28 @@ HWY_INLINE Vu look_up(Vu codes) {
 #endif
 }
 
+// Codes of group t of four inputs, a byte each, of the planes of 32 inputs.
+template <TensorType kType>
+HWY_INLINE Vu group_codes(const std::byte* planes, int t, int64_t column) {
+  constexpr Coding kCoding = coding(kType);
+  constexpr int kLow = low_bits(kCoding), kHigh = high_bits(kCoding);
+  Vu word = plane_bits<kLow, 0>(planes, t, column);
+  if constexpr (kHigh > 0) {
+    const std::byte* high = planes + kPanel * 4 * kLow;
+    word = hn::Or(word, plane_bits<kHigh, kLow>(high, t, column));
+  }
+  if constexpr (kCoding.table) word = look_up(word);
+  return word;
+}
+
 // Codes of 32 inputs, from the planes on.
 template <TensorType kType>
 HWY_INLINE void unpack_codes(const std::byte* planes, uint8_t (*code)[kPanel][4]) {
-  constexpr Coding kCoding = coding(kType);
-  constexpr int kLow = low_bits(kCoding), kHigh = high_bits(kCoding);
   HWY_UNROLL(8)
   for (int t = 0; t < 8; ++t) {
     for (int64_t column = 0; column < kPanel; column += kLanes) {
-      Vu word = plane_bits<kLow, 0>(planes, t, column);
-      if constexpr (kHigh > 0) {
-        const std::byte* high = planes + kPanel * 4 * kLow;
-        word = hn::Or(word, plane_bits<kHigh, kLow>(high, t, column));
-      }
-      if constexpr (kCoding.table) word = look_up(word);
-      hn::StoreU(word, Du(), reinterpret_cast<uint32_t*>(code[t][column]));
+      hn::StoreU(group_codes<kType>(planes, t, column), Du(),
+                 reinterpret_cast<uint32_t*>(code[t][column]));
     }
   }
 }

@@ -116,6 +116,8 @@ class Peer:
 def ours(path, args, what, tokens, batch):
     command = [args.bench, path, "--json", "--threads", args.threads, "--clock", args.clock,
                "--repeats", args.repeats, "--steps", args.steps, "--activations", args.activations]
+    if args.target:
+        command += ["--target", args.target]
     if what == "prompt":
         command += ["--prompt", tokens, "--context", ""]
     else:
@@ -141,6 +143,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
+    parser.add_argument("--target", help="ours: only this instruction set (AVX2, for instance); "
+                        "build llama.cpp with GGML_NATIVE=OFF and GGML_AVX512=OFF beside it")
     parser.add_argument("--flash", type=int, default=-1, help="llama.cpp's: -1 auto, 0 off, 1 on")
     args = parser.parse_args()
     if args.clock == "cpu" and args.threads != 1:

@@ -2,10 +2,12 @@
 //
 //   engine_bench MODEL [--threads N] [--activations f32|int16|int8] [--kv f16|f32] [--policy NAME]
 //                [--prompt 128,512,2048] [--context 0,2048,8192] [--batch 1,8] [--repeats N]
-//                [--steps N] [--clock wall|cpu] [--json]
+//                [--steps N] [--clock wall|cpu] [--target AVX2] [--json]
 //
 // Prints median, least and greatest tokens a second. A generated token reads every weight once: the
 // last column is the bytes of weights read a second over those that plain copying reads and writes.
+// --target keeps the kernels to one of the instruction sets that they are compiled for.
+#include <hwy/targets.h>
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -52,6 +54,14 @@ model::ActivationType activations(const std::string& name) {
   usage();
 }
 
+void use_target(const std::string& name) {
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    if (name == hwy::TargetName(target)) return hwy::SetSupportedTargetsForTest(target);
+  }
+  std::fprintf(stderr, "engine_bench: %s is not among this machine's targets\n", name.c_str());
+  std::exit(2);
+}
+
 Arguments parse(int argc, char** argv) {
   if (argc < 2) usage();
   Arguments a;
@@ -83,6 +93,8 @@ Arguments parse(int argc, char** argv) {
       a.plan.repeats = std::stoi(value);
     } else if (flag == "--steps") {
       a.plan.steps = std::stoll(value);
+    } else if (flag == "--target") {
+      use_target(value);
     } else if (flag == "--clock") {
       a.plan.clock = value == "cpu" ? model::processor_seconds : model::wall_seconds;
     } else {

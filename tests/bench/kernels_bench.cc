@@ -302,7 +302,7 @@ int main(int argc, char** argv) {
   for (const TensorType type : {TensorType::F32, TensorType::F16, TensorType::BF16}) {
     bench_matmul(type, 2048, 2048, pool);
   }
-  if (wanted.empty()) {
+  if (wanted.empty() || wanted == "attend") {
     for (const KvType type : {KvType::F16, KvType::F32}) {
       for (const bool rotated : {true, false}) {
         for (const int64_t m : {1, 16, 512}) bench_attention(type, rotated, m, 4096, pool);
