@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/matmul.h"
 #include "model/engine.h"
 #include "model/types.h"
 
@@ -73,6 +74,31 @@ void ShardRing::share_last(float* rows, int64_t width, int64_t count) {
   const RowRange own = rows_of(shard(), count);
   const auto all = gather(std::as_bytes(std::span(rows + (own.end - 1) * width, width)));
   std::memcpy(rows + (count - 1) * width, all.data() + (shards() - 1) * bytes, bytes);
+}
+
+void ShardRing::share_outputs(std::span<const Part> parts, int64_t rows) {
+  const auto columns = [&](const Part& p, int s) {
+    return kernels::outputs_of(p.width, s, shards());
+  };
+  int64_t most = 0;
+  for (int s = 0; s < shards(); ++s) {
+    int64_t width = 0;
+    for (const Part& p : parts) width += columns(p, s).size();
+    most = std::max(most, width);
+  }
+  sent_.resize(most * rows);
+  float* to = sent_.data();
+  for (const Part& p : parts) to = std::copy_n(p.own, columns(p, shard()).size() * rows, to);
+  const auto all = gather(std::as_bytes(std::span(sent_)));
+  for (int s = 0; s < shards(); ++s) {
+    const std::byte* from = all.data() + s * sent_.size() * sizeof(float);
+    for (const Part& p : parts) {
+      const kernels::Outputs of = columns(p, s);
+      const size_t bytes = of.size() * sizeof(float);
+      for (int64_t r = 0; r < rows; ++r, from += bytes)
+        std::memcpy(p.all + r * p.width + of.begin, from, bytes);
+    }
+  }
 }
 
 // Partial results of a shard's rows start at the shard after it and go around, each adding its own.

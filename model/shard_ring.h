@@ -2,9 +2,9 @@
 // same order, so each of these is made by all shards at the same place, with the same sizes.
 //
 // A block of many rows is computed by all shards together, each its part of the rows; of few rows
-// each shard computes all. Either way each attends with the keys that lie here, and partial results
+// each shard computes all, or, where weights are large, its part of every row's outputs. Either way each attends with the keys that lie here, and partial results
 // are merged: to the shard whose row it is, or on every shard in the order of the shards, so that
-// all have the same bits. Which of the two follows from the block's length alone.
+// all have the same bits. Whether rows are split follows from the block's length alone.
 //
 // Everything throws RingError, after which the ring is over. The engine's thread.
 #pragma once
@@ -28,8 +28,9 @@ struct RowRange {
 
 class ShardRing {
  public:
-  // `transport` is at its step 0.
-  explicit ShardRing(ShardTransport& transport) : transport_(transport) {}
+  // `transport` is at its step 0. exchange_bytes: engine.h.
+  ShardRing(ShardTransport& transport, int64_t exchange_bytes)
+      : transport_(transport), exchange_bytes_(exchange_bytes) {}
 
   int shard() const { return transport_.shard(); }
   int shards() const { return transport_.shards(); }
@@ -61,6 +62,18 @@ class ShardRing {
                        kernels::ThreadPool& threads);
 
   // -- rows that all have ----
+  // Whether so many exchanges are worth it where they spare each shard the reading of the others'
+  // parts of `bytes` bytes of weights.
+  bool splits_outputs(int64_t bytes, int exchanges) const {
+    return bytes / shards() * (shards() - 1) >= exchanges * exchange_bytes_;
+  }
+  // Outputs of which each shard has computed a part (kernels::outputs_of), to all.
+  struct Part {
+    const float* own;  // (rows, outputs of this shard)
+    float* all;        // (rows, width)
+    int64_t width;
+  };
+  void share_outputs(std::span<const Part> parts, int64_t rows);
   // What a shard tells with its part of a layer.
   struct Note {
     uint32_t missing = 0;  // units and groups that it did not find
@@ -86,6 +99,7 @@ class ShardRing {
   bool anything_missing(std::span<const Note> notes);
 
   ShardTransport& transport_;
+  const int64_t exchange_bytes_;
   uint64_t step_ = 0;
   std::string over_;  // why the ring has ended; empty: it has not
   std::vector<std::byte> mine_, all_;

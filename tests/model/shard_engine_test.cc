@@ -88,7 +88,8 @@ TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
         options.threads = 1;
         options.ram_budget = 64 << 20;
         options.half_kv = false;
-        for (const int32_t block : {16, 32}) {  // of few rows a shard, and of many
+        for (const int32_t block : {16, 32}) {                 // of few rows a shard, and of many
+          options.exchange_bytes = block == 16 ? 0 : 1 << 20;  // outputs are split, or are not
           PolicyConfig p = small_policy(policy);
           p.block = block;
           MemoryUnits lone_units, ring_units;
@@ -122,6 +123,19 @@ TEST_P(ShardsEqualOne, WhereGroupsOfTheIndexAreChosen) {
     EXPECT_EQ(units.groups(), 5);
   }
   for (size_t i = 0; i < results[0].size(); ++i) EXPECT_NEAR(results[1][i], results[0][i], 1e-3);
+}
+
+// Where a row's outputs are computed changes no bit.
+TEST_F(EngineTest, SplittingOutputsChangesNoBit) {
+  std::vector<Seen> seen;
+  for (const int64_t exchange_bytes : {0, 1 << 20}) {
+    MemoryUnits store;
+    options.exchange_bytes = exchange_bytes;
+    const auto ring = make_sharded_engine(3, m.model, options, store);
+    seen.push_back(session(*ring, small_policy(PolicyKind::InfLlm), 5));
+  }
+  EXPECT_EQ(seen[0].tokens, seen[1].tokens);
+  EXPECT_EQ(seen[0].logits, seen[1].logits);
 }
 
 // The stores of a ring of two, apart.
