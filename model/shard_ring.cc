@@ -69,6 +69,25 @@ void ShardRing::share(std::span<const Columns> columns, int64_t rows) {
   }
 }
 
+void ShardRing::share_chunks(std::span<const int> owners, int64_t bytes,
+                             std::vector<const std::byte*>& chunks) {
+  std::vector<int64_t> given(shards());
+  mine_.clear();
+  for (size_t i = 0; i < owners.size(); ++i) {
+    ++given[owners[i]];
+    if (owners[i] != shard()) continue;
+    if (chunks[i])
+      mine_.insert(mine_.end(), chunks[i], chunks[i] + bytes);
+    else
+      mine_.resize(mine_.size() + bytes);
+  }
+  mine_.resize(*std::max_element(given.begin(), given.end()) * bytes);
+  const std::byte* const all = gather(mine_).data();
+  std::fill(given.begin(), given.end(), 0);
+  for (size_t i = 0; i < owners.size(); ++i)
+    chunks[i] = all + owners[i] * mine_.size() + given[owners[i]]++ * bytes;
+}
+
 void ShardRing::share_last(float* rows, int64_t width, int64_t count) {
   const size_t bytes = width * sizeof(float);
   const RowRange own = rows_of(shard(), count);

@@ -2,9 +2,10 @@
 // same order, so each of these is made by all shards at the same place, with the same sizes.
 //
 // A block of many rows is computed by all shards together, each its part of the rows; of few rows
-// each shard computes all, or, where weights are large, its part of every row's outputs. Either way each attends with the keys that lie here, and partial results
-// are merged: to the shard whose row it is, or on every shard in the order of the shards, so that
-// all have the same bits. Whether rows are split follows from the block's length alone.
+// each shard computes all, or, where weights are large, its part of every row's outputs. Each
+// attends with the keys that lie here, for all rows, and partial results are merged: on the shard
+// whose row it is, or on every shard in the order of the shards, so that all have the same bits. Or,
+// while the past is short, keys come to the rows. All of this follows from lengths and shapes alone.
 //
 // Everything throws RingError, after which the ring is over. The engine's thread.
 #pragma once
@@ -54,6 +55,11 @@ class ShardRing {
   };
   // Every shard's rows of each of these, of which it has its own, to all.
   void share(std::span<const Columns> columns, int64_t rows);
+  // Chunks of `bytes` bytes, of which each shard has its own: chunks[i] is owners[i]'s. In: those
+  // of this shard, null where it misses one; out: all, as gather() gives them, zeros for a missing
+  // one.
+  void share_chunks(std::span<const int> owners, int64_t bytes,
+                    std::vector<const std::byte*>& chunks);
   // The last of the rows (rows, width), which the last shard has, to all.
   void share_last(float* rows, int64_t width, int64_t count);
   // (o, lse) of all rows as this shard's keys give them become those of all keys, of its own rows;

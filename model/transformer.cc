@@ -98,17 +98,18 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
     add_bias(v, t.v_bias);
     norm_heads(q, t.q_norm, c.heads);
     norm_heads(k, t.k_norm, c.kv_heads);
+    const bool keys_travel = split && attention.keys_travel(*segments.front().context, layer);
     if (split) {
       const ShardRing::Columns columns[] = {
-          {act.q.data(), q_row}, {act.k.data(), kv_row}, {act.v.data(), kv_row}};
-      ring_->share(columns, rows);
+          {act.k.data(), kv_row}, {act.v.data(), kv_row}, {act.q.data(), q_row}};
+      ring_->share(std::span(columns).first(keys_travel ? 2 : 3), rows);
     }
     int64_t at = 0;
     for (const Segment& s : segments) {
       s.context->put(layer, act.k.data() + at * kv_row, act.v.data() + at * kv_row);
       at += static_cast<int64_t>(s.tokens.size());
     }
-    attention.run(segments, layer, own, act.q.data(), act.attn.data());
+    attention.run(segments, layer, own, keys_travel, act.q.data(), act.attn.data());
     add_to_x(act.attn.data() + own.begin * q_row, w.wo, t.post_attention_norm);
 
     // feed-forward: x += down * (activation(gate * norm(x)) . (up * norm(x)))
