@@ -37,6 +37,17 @@ int64_t packed_bytes(TensorType type, int64_t n, int64_t k);
 PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,
                   std::span<const int32_t> row_order, std::byte* dst, ThreadPool& threads);
 
+// Consecutive outputs of a matrix.
+struct Outputs {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+// Part `part` of `parts`, as equal as the packing allows; may be empty. Parts follow each other.
+Outputs outputs_of(int64_t n, int part, int parts);
+// A matrix of these outputs of w alone, which it points into; the bits of its results are those of
+// w's. REQUIRES: outputs are a part as above.
+PackedMatrix part_of(const PackedMatrix& w, const Outputs& outputs);
+
 enum class Write : uint8_t { Replace, Add };
 
 // y (m, n) = or += x (m, k) * w^T. Sums in float32 over k in a fixed order. m may be 0.

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/coded_block.h"
@@ -75,6 +76,18 @@ void pack_row(TensorType type, const std::byte* row, int64_t k, int lane, std::b
 
 int64_t packed_bytes(TensorType type, int64_t n, int64_t k) {
   return panel_count(n) * panel_bytes(type, k);
+}
+
+Outputs outputs_of(int64_t n, int part, int parts) {
+  const auto first = [&](int64_t p) { return std::min(n, panel_count(n) * p / parts * kPanel); };
+  return {first(part), first(part + 1)};
+}
+
+PackedMatrix part_of(const PackedMatrix& w, const Outputs& outputs) {
+  PackedMatrix part = w;
+  part.n = outputs.size();
+  part.data += outputs.begin / kPanel * panel_bytes(w.type, w.k);
+  return part;
 }
 
 PackedMatrix pack(TensorType type, const std::byte* rows, int64_t n, int64_t k,

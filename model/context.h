@@ -59,6 +59,7 @@ class Context final : public Resumable {
   Page* page(int64_t number);
   // Whether keys and values of this page, or unit, are on this shard.
   bool has_kv(int64_t number) const { return owners_.here(number); }
+  int owner(int64_t number) const { return owners_.of(number); }  // REQUIRES: a ring
   int64_t pages_end() const { return base_ + static_cast<int64_t>(pages_.size()); }
   // Rotations of the block's queries, (block_tokens, head_dim / 2): at their positions, at their
   // place towards the far part, and (one row) where a lookup's query stands.

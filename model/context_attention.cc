@@ -37,8 +37,26 @@ void rotate_by(kernels::KvBlock& block, const Page& page, bool sliding) {
 
 }  // namespace
 
-void ContextAttention::run(std::span<const Segment> segments, int layer, RowRange own, float* q,
-                           float* o) {
+// Past keys are worth moving while they are few beside the block: then its queries and partial
+// results stay where they are. What a lookup or the index needs of the queries, all shards need.
+bool ContextAttention::keys_travel(const Context& context, int layer) const {
+  if (!ring_ || context.policy().represents() || !ring_->splits(context.block_tokens()))
+    return false;
+  const PageLayout& layout = context.layout();
+  const int64_t unit = layout.unit, end = context.processed() + context.block_tokens();
+  int64_t first = 0;
+  if (context.config().slides(layer))
+    first = context.sliding_begin();
+  else if (!context.policy().position().true_distance)
+    first = first_near(context);
+  const int64_t keys = ((end + unit - 1) / unit - first) * layout.chunk_bytes();
+  const int64_t queries = context.block_tokens() * (2 * layout.row() + layout.shape.heads) *
+                          static_cast<int64_t>(sizeof(float));
+  return keys < queries;
+}
+
+void ContextAttention::run(std::span<const Segment> segments, int layer, RowRange own,
+                           bool keys_travel, float* q, float* o) {
   const PageLayout& layout = segments.front().context->layout();
   const int64_t row = layout.row();
   const size_t n = segments.size();
@@ -47,6 +65,8 @@ void ContextAttention::run(std::span<const Segment> segments, int layer, RowRang
   for (size_t i = 0; i < n; ++i) {
     parts_[i].context = segments[i].context;
     parts_[i].row = rows;
+    parts_[i].begin = keys_travel ? own.begin : 0;
+    parts_[i].count = keys_travel ? own.size() : static_cast<int64_t>(segments[i].tokens.size());
     parts_[i].recovered.clear();
     rows += static_cast<int64_t>(segments[i].tokens.size());
   }
@@ -54,6 +74,8 @@ void ContextAttention::run(std::span<const Segment> segments, int layer, RowRang
   grow(lse_, rows * layout.shape.heads);
   grow(means_, static_cast<int64_t>(n) * row);
   groups_.forget();
+  visiting_.clear();
+  keys_travel_ = keys_travel;
 
   for (size_t i = 0; i < n; ++i) turn(parts_[i], layer, q, means_.data() + i * row);
   for (bool first = true;; first = false) {
@@ -76,33 +98,35 @@ void ContextAttention::turn(Part& part, int layer, float* q, float* mean) {
   Context& context = *part.context;
   const kernels::HeadShape& shape = context.layout().shape;
   const int64_t m = context.block_tokens(), row = context.layout().row(), half = shape.head_dim / 2;
-  q += part.row * row;
+  const int64_t from = (part.row + part.begin) * row;
   const auto rotate = [&](const Context::Rotation& by, float* into) {
-    kernels::rope(q, m, shape.heads, shape.head_dim, by.cos.data(), by.sin.data(), half, into,
-                  threads_);
+    kernels::rope(q + from, part.count, shape.heads, shape.head_dim,
+                  by.cos.data() + part.begin * half, by.sin.data() + part.begin * half, half,
+                  into + from, threads_);
   };
   if (context.config().slides(layer)) return rotate(context.sliding(), q);
 
-  if (context.sealed() > 0) {
+  const float* const block = q + part.row * row;
+  if (context.sealed() > 0 && !keys_travel_) {
     std::fill_n(mean, row, 0.0f);
     for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < row; ++j) mean[j] += q[i * row + j];
+      for (int64_t j = 0; j < row; ++j) mean[j] += block[i * row + j];
     for (int64_t j = 0; j < row; ++j) mean[j] /= static_cast<float>(m);
     kernels::rope(mean, 1, shape.heads, shape.head_dim, context.lookup().cos.data(),
                   context.lookup().sin.data(), 0, mean, threads_);
   }
   const MemoryPolicy& policy = context.policy();
   if (!policy.position().true_distance && context.processed() + m > policy.config().window)
-    rotate(context.far(), far_q_.data() + part.row * row);
+    rotate(context.far(), far_q_.data());
   rotate(context.near(), q);
-  if (policy.represents()) learn(context, layer, q);
+  if (policy.represents()) learn(context, layer, block);
 }
 
 void ContextAttention::attend(Part& part, int layer, const float* q, const float* mean, float* o,
                               bool first) {
   Context& context = *part.context;
   const int64_t m = context.block_tokens(), p = context.processed();
-  const int64_t row = context.layout().row(), window = context.policy().config().window;
+  const int64_t window = context.policy().config().window;
   const Placement place = context.policy().position();
   part.units.clear();
   part.missing.clear();
@@ -113,13 +137,12 @@ void ContextAttention::attend(Part& part, int layer, const float* q, const float
   if (!part.missing_groups.empty()) return;
   const bool far =
       place.true_distance ? !part.units.empty() || context.sealed() > 0 : p + m > window;
-  near(context, layer, blocks_);
+  const int64_t first_page = place.true_distance ? context.sealed() : first_near(context);
+  if (keys_travel_) collect_pages(context, layer, first_page, far && !place.true_distance);
+  near(context, layer, first_page, blocks_);
   const kernels::Band near_band =
       place.true_distance ? kernels::Band{} : kernels::Band{0, window - 1};
-  const int64_t at = part.row * row;
-  kernels::attend(context.layout().shape, q + at, p, m, blocks_, near_band,
-                  context.config().attention_scale, o + at,
-                  lse_.data() + part.row * context.layout().shape.heads, threads_);
+  attend_to(part, q, blocks_, near_band, o, lse_.data());
   if (!far) return;
 
   far_pages(context, layer, blocks_);
@@ -129,22 +152,21 @@ void ContextAttention::attend(Part& part, int layer, const float* q, const float
 
 void ContextAttention::slide(Part& part, int layer, const float* q, float* o, bool first) {
   Context& context = *part.context;
-  const kernels::HeadShape& shape = context.layout().shape;
-  const int64_t m = context.block_tokens(), p = context.processed();
-  const int64_t unit = context.layout().unit, at = part.row * context.layout().row();
+  const int64_t unit = context.layout().unit, end = context.processed() + context.block_tokens();
+  const int64_t first_page = std::max(context.sealed(), context.sliding_begin());
   const kernels::Band band{0, context.config().sliding_window - 1};
 
+  if (keys_travel_) collect_pages(context, layer, first_page, false);
   blocks_.clear();
-  for (int64_t u = std::max(context.sealed(), context.sliding_begin()); u * unit < p + m; ++u) {
-    if (!context.has_kv(u)) continue;
-    Page& page = *context.page(u);
-    kernels::KvBlock block = block_of(context, page.k(layer), u);
-    block.end = static_cast<int32_t>(std::min(unit, p + m - u * unit));
-    rotate_by(block, page, true);
+  for (int64_t u = first_page; u * unit < end; ++u) {
+    const std::byte* const keys = keys_of(context, layer, u);
+    if (!keys) continue;
+    kernels::KvBlock block = block_of(context, keys, u);
+    block.end = static_cast<int32_t>(std::min(unit, end - u * unit));
+    rotate_by(block, *context.page(u), true);
     blocks_.push_back(block);
   }
-  kernels::attend(shape, q + at, p, m, blocks_, band, context.config().attention_scale, o + at,
-                  lse_.data() + part.row * shape.heads, threads_);
+  attend_to(part, q, blocks_, band, o, lse_.data());
 
   for (int64_t u = context.sliding_begin(); u < context.sealed(); ++u) part.units.push_back(u);
   if (part.units.empty()) return;
@@ -152,27 +174,38 @@ void ContextAttention::slide(Part& part, int layer, const float* q, float* o, bo
   merge_far(part, layer, q, band, o, first);
 }
 
+// (o, lse) of the part's rows over the blocks.
+void ContextAttention::attend_to(const Part& part, const float* q,
+                                 std::span<const kernels::KvBlock> blocks, kernels::Band band,
+                                 float* o, float* lse) {
+  const Context& context = *part.context;
+  const int64_t first = part.row + part.begin, at = first * context.layout().row();
+  kernels::attend(context.layout().shape, q + at, context.processed() + part.begin, part.count,
+                  blocks, band, context.config().attention_scale, o + at,
+                  lse + first * context.layout().shape.heads, threads_);
+}
+
 // Merges into the part's (o, lse_) what its queries see of blocks_ and of its units.
 void ContextAttention::merge_far(Part& part, int layer, const float* q, kernels::Band band,
                                  float* o, bool first) {
   Context& context = *part.context;
   const kernels::HeadShape& shape = context.layout().shape;
-  const int64_t m = context.block_tokens(), p = context.processed();
-  const int64_t at = part.row * context.layout().row();
+  const int64_t row = context.layout().row();
+  const int64_t begin = part.row + part.begin, end = begin + part.count;
   here_.clear();
   std::ranges::copy_if(part.units, std::back_inserter(here_),
-                       [&](int64_t u) { return context.has_kv(u); });
-  grow(o2_, m * context.layout().row());
-  grow(lse2_, m * shape.heads);
+                       [&](int64_t u) { return keys_travel_ || context.has_kv(u); });
+  grow(o2_, end * row);
+  grow(lse2_, end * shape.heads);
   for (size_t done = 0;;) {
     const size_t n = std::min<size_t>(kBatch, here_.size() - done);
     units(part, layer, std::span(here_).subspan(done, n), first, blocks_);
     done += n;
     if (!blocks_.empty()) {
-      kernels::attend(shape, q + at, p, m, blocks_, band, context.config().attention_scale,
-                      o2_.data(), lse2_.data(), threads_);
-      kernels::merge(o + at, lse_.data() + part.row * shape.heads, o2_.data(), lse2_.data(),
-                     m * shape.heads, shape.head_dim, threads_);
+      attend_to(part, q, blocks_, band, o2_.data(), lse2_.data());
+      kernels::merge(o + begin * row, lse_.data() + begin * shape.heads, o2_.data() + begin * row,
+                     lse2_.data() + begin * shape.heads, part.count * shape.heads, shape.head_dim,
+                     threads_);
     }
     if (done == here_.size()) break;
     blocks_.clear();
@@ -218,19 +251,55 @@ void ContextAttention::learn(Context& context, int layer, const float* q) {
   }
 }
 
-void ContextAttention::near(Context& context, int layer,
+int64_t ContextAttention::first_near(const Context& context) {
+  const int64_t window = context.policy().config().window, unit = context.layout().unit;
+  return std::max(context.sealed(), (context.processed() - window + 1) / unit);
+}
+
+const std::byte* ContextAttention::keys_of(Context& context, int layer, int64_t page) const {
+  if (context.has_kv(page)) return context.page(page)->k(layer);
+  const auto visits = visiting_.find(page);
+  return visits == visiting_.end() ? nullptr : visits->second;
+}
+
+void ContextAttention::collect_pages(Context& context, int layer, int64_t first, bool sinks) {
+  const int64_t end = context.processed() + context.block_tokens();
+  std::vector<int64_t> pages;
+  if (sinks && first > 0) pages.push_back(0);
+  for (int64_t u = first; u * context.layout().unit < end; ++u) pages.push_back(u);
+  keys_.assign(pages.size(), nullptr);
+  for (size_t i = 0; i < pages.size(); ++i)
+    if (context.has_kv(pages[i])) keys_[i] = context.page(pages[i])->k(layer);
+  collect(context, pages, keys_);
+  // Kept: what the ring gathers next takes its place.
+  const int64_t bytes = context.layout().chunk_bytes();
+  visiting_bytes_.resize(pages.size() * bytes);
+  visiting_.clear();
+  for (size_t i = 0; i < pages.size(); ++i) {
+    if (context.has_kv(pages[i])) continue;
+    std::byte* const to = visiting_bytes_.data() + i * bytes;
+    std::copy_n(keys_[i], bytes, to);
+    visiting_[pages[i]] = to;
+  }
+}
+
+void ContextAttention::collect(const Context& context, std::span<const int64_t> numbers,
+                               std::vector<const std::byte*>& keys) {
+  std::vector<int> owners;
+  for (const int64_t u : numbers) owners.push_back(context.owner(u));
+  ring_->share_chunks(owners, context.layout().chunk_bytes(), keys);
+}
+
+void ContextAttention::near(Context& context, int layer, int64_t first,
                             std::vector<kernels::KvBlock>& blocks) const {
   const int64_t unit = context.layout().unit, end = context.processed() + context.block_tokens();
-  int64_t first = context.sealed();
-  if (!context.policy().position().true_distance)
-    first = std::max(first, (context.processed() - context.policy().config().window + 1) / unit);
   blocks.clear();
   for (int64_t u = first; u * unit < end; ++u) {
-    if (!context.has_kv(u)) continue;
-    Page& page = *context.page(u);
-    kernels::KvBlock block = block_of(context, page.k(layer), u);
+    const std::byte* const keys = keys_of(context, layer, u);
+    if (!keys) continue;
+    kernels::KvBlock block = block_of(context, keys, u);
     block.end = static_cast<int32_t>(std::min(unit, end - u * unit));
-    rotate_by(block, page, false);
+    rotate_by(block, *context.page(u), false);
     blocks.push_back(block);
   }
 }
@@ -245,12 +314,12 @@ void ContextAttention::far_pages(Context& context, int layer,
   const int64_t end = context.processed() + context.block_tokens();
   blocks.clear();
   auto add = [&](int64_t u, int32_t from, int32_t to) {
-    if (!context.has_kv(u)) return;
-    Page& page = *context.page(u);
-    kernels::KvBlock block = block_of(context, page.k(layer), u);
+    const std::byte* const keys = keys_of(context, layer, u);
+    if (!keys) return;
+    kernels::KvBlock block = block_of(context, keys, u);
     block.begin = from;
     block.end = to;
-    if (place.rotate_keys) rotate_by(block, page, false);
+    if (place.rotate_keys) rotate_by(block, *context.page(u), false);
     if (from < to) blocks.push_back(block);
   };
   // True distance: pages not sealed are all near, and sinks are far only once sealed.
@@ -271,21 +340,28 @@ void ContextAttention::units(Part& part, int layer, std::span<const int64_t> uni
   const bool sliding = context.config().slides(layer);
   wants_.clear();
   for (int64_t u : units)
-    wants_.push_back({context.history().keys()[u], static_cast<uint32_t>(layer)});
+    if (context.has_kv(u))
+      wants_.push_back({context.history().keys()[u], static_cast<uint32_t>(layer)});
   cache_.fetch(wants_, context.layout().chunk_bytes());
+  std::vector<const std::byte*>& keys = keys_;
+  keys.assign(units.size(), nullptr);
+  for (size_t i = 0, want = 0; i < units.size(); ++i) {
+    if (!context.has_kv(units[i])) continue;
+    const UnitCache::Want& found = wants_[want++];
+    if (first && !sliding)
+      ++(found.from_store ? context.counters.reads_store : context.counters.reads_ram);
+    keys[i] = found.data;
+    if (!found.data) part.missing.push_back(units[i]);
+  }
+  if (keys_travel_) collect(context, units, keys);
   const Placement place = context.policy().position();
   const bool shown = context.policy().always().sinks && !sliding;
   const bool rotated = sliding || place.rotate_keys;
   UnitRotations& rotations = sliding ? sliding_rotations_ : rotations_;
   if (rotated) rotations.prepare(units, context.layout().unit, context.inv_freq(sliding));
   for (size_t i = 0; i < units.size(); ++i) {
-    if (first && !sliding)
-      ++(wants_[i].from_store ? context.counters.reads_store : context.counters.reads_ram);
-    if (!wants_[i].data) {
-      part.missing.push_back(units[i]);
-      continue;
-    }
-    kernels::KvBlock block = block_of(context, wants_[i].data, units[i]);
+    if (!keys[i]) continue;
+    kernels::KvBlock block = block_of(context, keys[i], units[i]);
     block.begin = shown && units[i] == 0 ? context.policy().config().sinks : 0;
     if (rotated) {
       block.cos = rotations.cos(i);
@@ -313,7 +389,7 @@ bool ContextAttention::complete(int layer, RowRange own, int64_t rows, float* o)
   if (own.size() == rows) {
     if (!ring_->merge_everywhere(note, shape, rows, o, lse_.data(), threads_)) return true;
   } else if (parts_.front().context->sealed() == 0 || !ring_->exchange(note)) {
-    ring_->merge_to_owners(shape, rows, o, lse_.data(), threads_);
+    if (!keys_travel_) ring_->merge_to_owners(shape, rows, o, lse_.data(), threads_);
     return true;
   }
 

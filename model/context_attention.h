@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <span>
 #include <vector>
@@ -43,16 +44,22 @@ class ContextAttention {
         ring_(ring),
         groups_(cache, store, recover) {}
 
-  // q (rows, heads, head_dim) of the segments' blocks, before RoPE, of all rows; the layer's keys
-  // and values are put already. Writes o (rows, heads, head_dim), of the rows in `own` where rows
-  // are split, else of all. q is left rotated.
-  void run(std::span<const Segment> segments, int layer, RowRange own, float* q, float* o);
+  // How a block whose rows are split is attended with: keys and values come to all shards, which
+  // attend for their own rows ("pass-KV"), or queries do, of all rows, and partial results go back
+  // ("pass-Q"): what moves fewer bytes.
+  bool keys_travel(const Context& context, int layer) const;
+  // q (rows, heads, head_dim) of the segments' blocks, before RoPE, of all rows, or of those in
+  // `own` where keys travel; the layer's keys and values are put already. Writes o (rows, heads,
+  // head_dim), of the rows in `own` where rows are split, else of all. q is left rotated.
+  void run(std::span<const Segment> segments, int layer, RowRange own, bool keys_travel, float* q,
+           float* o);
 
  private:
   // A segment in the course of run().
   struct Part {
     Context* context;
     int64_t row;                   // its first
+    int64_t begin, count;          // of its rows, those that are computed here
     std::vector<int64_t> units;    // attended to besides pages
     std::vector<int64_t> missing;  // of them
     std::vector<int64_t> missing_groups;
@@ -62,13 +69,25 @@ class ContextAttention {
   void learn(Context& context, int layer, const float* q);
   // (o, lse_) of the part's rows over what lies here.
   void attend(Part& part, int layer, const float* q, const float* mean, float* o, bool first);
-  void near(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
+  void attend_to(const Part& part, const float* q, std::span<const kernels::KvBlock> blocks,
+                 kernels::Band band, float* o, float* lse);
+  // The first page that is near the block, where far and near are rotated differently.
+  static int64_t first_near(const Context& context);
+  void near(Context& context, int layer, int64_t first,
+            std::vector<kernels::KvBlock>& blocks) const;
   void far_pages(Context& context, int layer, std::vector<kernels::KvBlock>& blocks) const;
   void units(Part& part, int layer, std::span<const int64_t> units, bool first,
              std::vector<kernels::KvBlock>& blocks);
   void slide(Part& part, int layer, const float* q, float* o, bool first);
   void merge_far(Part& part, int layer, const float* q, kernels::Band band, float* o, bool first);
   void select(Part& part, int layer, const float* mean);
+  // Keys and values of a page, that is here or visits; null: neither.
+  const std::byte* keys_of(Context& context, int layer, int64_t page) const;
+  // Makes pages from `first` on visit, and page 0 if its sinks are wanted.
+  void collect_pages(Context& context, int layer, int64_t first, bool sinks);
+  // keys[i]: of page or unit numbers[i], in: of this shard's, out: of all.
+  void collect(const Context& context, std::span<const int64_t> numbers,
+               std::vector<const std::byte*>& keys);
   // Merges the shards' results. False: something is missing somewhere; parts say what.
   bool complete(int layer, RowRange own, int64_t rows, float* o);
   void recover(Part& part, int layer);
@@ -82,7 +101,11 @@ class ContextAttention {
   std::vector<kernels::KvBlock> blocks_;
   UnitRotations rotations_, sliding_rotations_;
   std::vector<UnitCache::Want> wants_;
-  std::vector<int64_t> here_;  // units whose payload lies on this shard
+  std::vector<int64_t> here_;  // units whose payload is attended to on this shard
+  std::vector<const std::byte*> keys_;
+  bool keys_travel_ = false;                      // in this run
+  std::map<int64_t, const std::byte*> visiting_;  // pages of other shards, and where they are
+  std::vector<std::byte> visiting_bytes_;
   std::vector<float> far_q_, o2_, lse_, lse2_, means_, scratch_;
 };
 

@@ -44,7 +44,7 @@ class CpuEngine final : public Engine {
         elsewhere_(options.ram_elsewhere),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
         store_(store),
-        ring_(transport ? std::make_unique<ShardRing>(*transport) : nullptr),
+        ring_(transport ? std::make_unique<ShardRing>(*transport, options.exchange_bytes) : nullptr),
         ring_units_(ring_ ? std::make_unique<ShardUnits>(store, *ring_) : nullptr),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
@@ -123,8 +123,10 @@ class CpuEngine final : public Engine {
     run_or_close(segments);
     const size_t vocabulary = model_->config.vocabulary;
     logits_.resize(rows.size() * vocabulary);
-    transformer_.logits(activations_.x.data(), static_cast<int64_t>(rows.size()), logits_.data(),
-                        scratch_);
+    guard([&] {
+      transformer_.logits(activations_.x.data(), static_cast<int64_t>(rows.size()), logits_.data(),
+                          scratch_);
+    });
     for (size_t i = 0; i < segments.size(); ++i)
       segments[i].context->logits.assign(logits_.begin() + i * vocabulary,
                                          logits_.begin() + (i + 1) * vocabulary);
@@ -134,8 +136,9 @@ class CpuEngine final : public Engine {
     Context& context = get(id);
     if (context.hidden.empty()) throw std::logic_error("logits: nothing has been processed");
     if (context.logits.empty()) {
-      context.logits.resize(model_->config.vocabulary);
-      transformer_.logits(context.hidden.data(), 1, context.logits.data(), scratch_);
+      std::vector<float> logits(model_->config.vocabulary);
+      guard([&] { transformer_.logits(context.hidden.data(), 1, logits.data(), scratch_); });
+      context.logits = std::move(logits);
     }
     return context.logits;
   }

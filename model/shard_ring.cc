@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/matmul.h"
 #include "model/engine.h"
 #include "model/types.h"
 
@@ -68,11 +69,55 @@ void ShardRing::share(std::span<const Columns> columns, int64_t rows) {
   }
 }
 
+void ShardRing::share_chunks(std::span<const int> owners, int64_t bytes,
+                             std::vector<const std::byte*>& chunks) {
+  std::vector<int64_t> given(shards());
+  mine_.clear();
+  for (size_t i = 0; i < owners.size(); ++i) {
+    ++given[owners[i]];
+    if (owners[i] != shard()) continue;
+    if (chunks[i])
+      mine_.insert(mine_.end(), chunks[i], chunks[i] + bytes);
+    else
+      mine_.resize(mine_.size() + bytes);
+  }
+  mine_.resize(*std::max_element(given.begin(), given.end()) * bytes);
+  const std::byte* const all = gather(mine_).data();
+  std::fill(given.begin(), given.end(), 0);
+  for (size_t i = 0; i < owners.size(); ++i)
+    chunks[i] = all + owners[i] * mine_.size() + given[owners[i]]++ * bytes;
+}
+
 void ShardRing::share_last(float* rows, int64_t width, int64_t count) {
   const size_t bytes = width * sizeof(float);
   const RowRange own = rows_of(shard(), count);
   const auto all = gather(std::as_bytes(std::span(rows + (own.end - 1) * width, width)));
   std::memcpy(rows + (count - 1) * width, all.data() + (shards() - 1) * bytes, bytes);
+}
+
+void ShardRing::share_outputs(std::span<const Part> parts, int64_t rows) {
+  const auto columns = [&](const Part& p, int s) {
+    return kernels::outputs_of(p.width, s, shards());
+  };
+  int64_t most = 0;
+  for (int s = 0; s < shards(); ++s) {
+    int64_t width = 0;
+    for (const Part& p : parts) width += columns(p, s).size();
+    most = std::max(most, width);
+  }
+  sent_.resize(most * rows);
+  float* to = sent_.data();
+  for (const Part& p : parts) to = std::copy_n(p.own, columns(p, shard()).size() * rows, to);
+  const auto all = gather(std::as_bytes(std::span(sent_)));
+  for (int s = 0; s < shards(); ++s) {
+    const std::byte* from = all.data() + s * sent_.size() * sizeof(float);
+    for (const Part& p : parts) {
+      const kernels::Outputs of = columns(p, s);
+      const size_t bytes = of.size() * sizeof(float);
+      for (int64_t r = 0; r < rows; ++r, from += bytes)
+        std::memcpy(p.all + r * p.width + of.begin, from, bytes);
+    }
+  }
 }
 
 // Partial results of a shard's rows start at the shard after it and go around, each adding its own.

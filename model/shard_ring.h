@@ -2,9 +2,10 @@
 // same order, so each of these is made by all shards at the same place, with the same sizes.
 //
 // A block of many rows is computed by all shards together, each its part of the rows; of few rows
-// each shard computes all. Either way each attends with the keys that lie here, and partial results
-// are merged: to the shard whose row it is, or on every shard in the order of the shards, so that
-// all have the same bits. Which of the two follows from the block's length alone.
+// each shard computes all, or, where weights are large, its part of every row's outputs. Each
+// attends with the keys that lie here, for all rows, and partial results are merged: on the shard
+// whose row it is, or on every shard in the order of the shards, so that all have the same bits. Or,
+// while the past is short, keys come to the rows. All of this follows from lengths and shapes alone.
 //
 // Everything throws RingError, after which the ring is over. The engine's thread.
 #pragma once
@@ -28,8 +29,9 @@ struct RowRange {
 
 class ShardRing {
  public:
-  // `transport` is at its step 0.
-  explicit ShardRing(ShardTransport& transport) : transport_(transport) {}
+  // `transport` is at its step 0. exchange_bytes: engine.h.
+  ShardRing(ShardTransport& transport, int64_t exchange_bytes)
+      : transport_(transport), exchange_bytes_(exchange_bytes) {}
 
   int shard() const { return transport_.shard(); }
   int shards() const { return transport_.shards(); }
@@ -53,6 +55,11 @@ class ShardRing {
   };
   // Every shard's rows of each of these, of which it has its own, to all.
   void share(std::span<const Columns> columns, int64_t rows);
+  // Chunks of `bytes` bytes, of which each shard has its own: chunks[i] is owners[i]'s. In: those
+  // of this shard, null where it misses one; out: all, as gather() gives them, zeros for a missing
+  // one.
+  void share_chunks(std::span<const int> owners, int64_t bytes,
+                    std::vector<const std::byte*>& chunks);
   // The last of the rows (rows, width), which the last shard has, to all.
   void share_last(float* rows, int64_t width, int64_t count);
   // (o, lse) of all rows as this shard's keys give them become those of all keys, of its own rows;
@@ -61,6 +68,18 @@ class ShardRing {
                        kernels::ThreadPool& threads);
 
   // -- rows that all have ----
+  // Whether so many exchanges are worth it where they spare each shard the reading of the others'
+  // parts of `bytes` bytes of weights.
+  bool splits_outputs(int64_t bytes, int exchanges) const {
+    return bytes / shards() * (shards() - 1) >= exchanges * exchange_bytes_;
+  }
+  // Outputs of which each shard has computed a part (kernels::outputs_of), to all.
+  struct Part {
+    const float* own;  // (rows, outputs of this shard)
+    float* all;        // (rows, width)
+    int64_t width;
+  };
+  void share_outputs(std::span<const Part> parts, int64_t rows);
   // What a shard tells with its part of a layer.
   struct Note {
     uint32_t missing = 0;  // units and groups that it did not find
@@ -86,6 +105,7 @@ class ShardRing {
   bool anything_missing(std::span<const Note> notes);
 
   ShardTransport& transport_;
+  const int64_t exchange_bytes_;
   uint64_t step_ = 0;
   std::string over_;  // why the ring has ended; empty: it has not
   std::vector<std::byte> mine_, all_;

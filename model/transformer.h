@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -44,11 +45,19 @@ class Transformer {
   void logits(const float* x, int64_t rows, float* logits, std::vector<float>& scratch);
 
  private:
+  struct Product {
+    const kernels::PackedMatrix& w;
+    float* out;  // (rows, w.n)
+  };
+  // out = in * w^T for each. Split: each output by one of the shards, in one exchange.
+  void products(const float* in, int64_t rows, std::initializer_list<Product> products, bool split);
+
   const ModelConfig& config_;
   const Tensors& tensors_;  // the embedding and the norms
   const CpuWeights& weights_;
   kernels::ThreadPool& threads_;
   ShardRing* ring_;
+  std::vector<float> part_;  // of products that are split
 };
 
 }  // namespace ringtide::model

@@ -1,7 +1,7 @@
 // What a ring of CPU shards costs: N shards of one thread each beside one engine of N threads.
 //
 //   shard_bench MODEL [--shards N] [--policy NAME] [--prompt 512,2048] [--context 0,2048]
-//               [--batch 1,8] [--repeats N] [--steps N]
+//               [--batch 1,8] [--repeats N] [--steps N] [--exchange-bytes N] [--clock wall|cpu]
 //
 // Both run in this process, by turns; the ring's messages are copies in memory, so this is what the
 // work on shards costs, without a network. Prints medians of tokens a second and of their
@@ -47,6 +47,8 @@ int main(int argc, char** argv) {
   model::SpeedPlan plan;
   plan.policy.kind = model::PolicyKind::Exact;
   plan.repeats = 1;
+  model::EngineOptions options;
+  options.ram_budget = int64_t{2} << 30;
   for (int i = 2; i + 1 < argc; i += 2) {
     const std::string flag = argv[i], value = argv[i + 1];
     if (flag == "--shards") {
@@ -63,14 +65,16 @@ int main(int argc, char** argv) {
       repeats = std::stoi(value);
     } else if (flag == "--steps") {
       plan.steps = std::stoll(value);
+    } else if (flag == "--exchange-bytes") {
+      options.exchange_bytes = std::stoll(value);
+    } else if (flag == "--clock") {
+      plan.clock = value == "cpu" ? model::processor_seconds : model::wall_seconds;
     } else {
       usage();
     }
   }
   const auto loaded = model::Model::load(argv[1]);
   plan.vocabulary = loaded->config.vocabulary;
-  model::EngineOptions options;
-  options.ram_budget = int64_t{2} << 30;
   std::shared_ptr<const model::CpuWeights> weights;
   {
     kernels::ThreadPool threads(shards);

@@ -252,6 +252,34 @@ TEST_P(Matmul, ARowDependsOnNothingButItself) {
   }
 }
 
+TEST_P(Matmul, PartsOfTheOutputsHaveTheBitsOfTheWhole) {
+  for (const auto& [type, activations] : kinds()) {
+    const int64_t k = type_info(type).block_elements == 256 ? 512 : 288;
+    for (const int64_t n : {7, 64, 201}) {
+      const Weights w = make_weights(random_, type, n, k, threads_);
+      for (const int64_t m : {1, 3, 17}) {
+        const std::vector<float> x = normals(random_, m * k);
+        const std::vector<float> whole = multiply(x, m, w.packed, threads_, activations);
+        for (const int parts : {1, 2, 3, 8}) {
+          std::vector<float> together(m * n);
+          int64_t next = 0;
+          for (int p = 0; p < parts; ++p) {
+            const Outputs outputs = outputs_of(n, p, parts);
+            ASSERT_EQ(outputs.begin, next);
+            next = outputs.end;
+            const auto part = multiply(x, m, part_of(w.packed, outputs), threads_, activations);
+            for (int64_t r = 0; r < m; ++r)
+              std::copy_n(part.begin() + r * outputs.size(), outputs.size(),
+                          together.begin() + r * n + outputs.begin);
+          }
+          EXPECT_EQ(next, n);
+          ASSERT_TRUE(same_bits(together, whole)) << type_info(type).name << " rows " << m;
+        }
+      }
+    }
+  }
+}
+
 // With and without the instructions for dot products of bytes, to the bit.
 TEST_P(Matmul, DotProductsOfBytesAreThoseOfOtherInstructions) {
   if (!has_vnni()) GTEST_SKIP() << "this processor has no AVX512-VNNI";

@@ -88,7 +88,8 @@ TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
         options.threads = 1;
         options.ram_budget = 64 << 20;
         options.half_kv = false;
-        for (const int32_t block : {16, 32}) {  // of few rows a shard, and of many
+        for (const int32_t block : {16, 32}) {                 // of few rows a shard, and of many
+          options.exchange_bytes = block == 16 ? 0 : 1 << 20;  // outputs are split, or are not
           PolicyConfig p = small_policy(policy);
           p.block = block;
           MemoryUnits lone_units, ring_units;
@@ -122,6 +123,88 @@ TEST_P(ShardsEqualOne, WhereGroupsOfTheIndexAreChosen) {
     EXPECT_EQ(units.groups(), 5);
   }
   for (size_t i = 0; i < results[0].size(); ++i) EXPECT_NEAR(results[1][i], results[0][i], 1e-3);
+}
+
+// Where a row's outputs are computed changes no bit.
+TEST_F(EngineTest, SplittingOutputsChangesNoBit) {
+  std::vector<Seen> seen;
+  for (const int64_t exchange_bytes : {0, 1 << 20}) {
+    MemoryUnits store;
+    options.exchange_bytes = exchange_bytes;
+    const auto ring = make_sharded_engine(3, m.model, options, store);
+    seen.push_back(session(*ring, small_policy(PolicyKind::InfLlm), 5));
+  }
+  EXPECT_EQ(seen[0].tokens, seen[1].tokens);
+  EXPECT_EQ(seen[0].logits, seen[1].logits);
+}
+
+// Bytes that a shard sends.
+class CountingTransport : public model::ShardTransport {
+ public:
+  explicit CountingTransport(model::ShardTransport& below) : below_(below) {}
+  int shard() const override { return below_.shard(); }
+  int shards() const override { return below_.shards(); }
+  void post(const model::ShardStep& step) override {
+    sent += static_cast<int64_t>(step.send.size());
+    below_.post(step);
+  }
+  void wait(uint64_t number) override { below_.wait(number); }
+  void gather(uint64_t number, std::span<const std::byte> mine, std::span<std::byte> all) override {
+    sent += static_cast<int64_t>(mine.size()) * (shards() - 1);
+    below_.gather(number, mine, all);
+  }
+  void abort(const std::string& reason) override { below_.abort(reason); }
+  int64_t sent = 0;
+
+ private:
+  model::ShardTransport& below_;
+};
+
+// While the past is short its keys travel, and every row is computed as a lone engine does; then
+// queries do, and what a block sends does not grow any more. It never sends more than that.
+TEST(ShardPasses, MoveWhatIsLess) {
+  for (const int sliding : {0, 40})
+    for (const PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming}) {
+      SmallShape shape{.layers = 2, .heads = 6, .kv_heads = 2, .head_dim = 8};
+      shape.sliding_window = sliding;
+      shape.period = 2;
+      const SmallModel m = small_model(5, shape);
+      PolicyConfig p = small_policy(policy);
+      p.block = 32;
+      p.window = 64;
+      EngineOptions options;
+      options.threads = 1;
+      options.ram_budget = 64 << 20;
+      options.half_kv = false;
+      MemoryUnits lone_units, units;
+      const auto lone = model::make_cpu_engine(m.model, options, lone_units);
+      kernels::ring::InProcessRing ring(2, std::chrono::seconds(20));
+      CountingTransport counting[] = {CountingTransport(ring.at(0)), CountingTransport(ring.at(1))};
+      ShardView stores[] = {ShardView(units, 0), ShardView(units, 1)};
+      ShardedEngine shards(
+          2, m.model, options, [&](int s) -> model::UnitStore& { return stores[s]; },
+          [&](int s) -> model::ShardTransport& { return counting[s]; });
+      lone->open(1, p);
+      shards.open(1, p);
+      const auto tokens = random_tokens(3, 32 * 24);
+      std::vector<int64_t> sent;
+      size_t as_alone = 0;  // blocks from the first on
+      for (size_t at = 0; at < tokens.size(); at += p.block) {
+        const auto block = std::span(tokens).subspan(at, p.block);
+        const int64_t before = counting[0].sent;
+        lone->prefill(1, block);
+        shards.prefill(1, block);
+        sent.push_back(counting[0].sent - before);
+        const auto want = lone->logits(1), got = shards.logits(1);
+        if (as_alone == at / p.block && std::ranges::equal(want, got)) ++as_alone;
+      }
+      const std::string what = to_string(policy) + ", sliding " + std::to_string(sliding);
+      EXPECT_EQ(std::ranges::max(sent), sent.back()) << what;
+      EXPECT_LT(10 * sent.front(), 7 * sent.back()) << what;
+      EXPECT_GE(as_alone, 3u) << what;
+      // Streaming reaches its window, which is short; of exact attention the past grows.
+      EXPECT_EQ(as_alone == sent.size(), policy == PolicyKind::Streaming) << what;
+    }
 }
 
 // The stores of a ring of two, apart.
