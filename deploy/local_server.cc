@@ -97,7 +97,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   } else if (ring) {
     impl_->shards = std::make_unique<Shards>(options, facts.path, engine,
                                              shard_terms(facts.fingerprint, options, machine),
-                                             shard_engine(system.model, engine));
+                                             shard_engine(system.model, engine), *system.store);
     facts.shard_address = impl_->shards->address();
     system.make_engine = [shards = impl_->shards.get()](model::UnitStore& units) {
       return shards->leader().make_engine(units);

@@ -106,7 +106,7 @@ std::vector<Child> children(const ServerOptions& options, const std::string& mod
 
 Shards::Shards(const ServerOptions& options, const std::string& model_path,
                const model::EngineOptions& engine, actors::cluster::Terms terms,
-               actors::cluster::MakeShardEngine make)
+               actors::cluster::MakeShardEngine make, storage::Store& store)
     : listen_(shard_address(options.cluster)) {
   actors::cluster::LeaderOptions leader;
   leader.listen = listen_;
@@ -115,6 +115,13 @@ Shards::Shards(const ServerOptions& options, const std::string& model_path,
   leader.make_engine = std::move(make);
   leader.shards = options.cluster.shards;
   leader.step_deadline = std::chrono::seconds(options.cluster.shard_timeout);
+  leader.sessions = [&store] {
+    std::vector<uint64_t> ids;
+    const auto entries = store.list();
+    if (!entries.ok()) throw std::runtime_error(entries.status().message());
+    for (const auto& entry : entries.value()) ids.push_back(entry.id);
+    return ids;
+  };
   leader.lost = [this](const std::string& name) {
     const std::lock_guard lock(mutex_);
     if (children_) children_->kill(name);

@@ -11,6 +11,7 @@
 #include "deploy/children.h"
 #include "deploy/machine.h"
 #include "deploy/options.h"
+#include "storage/store.h"
 
 namespace ringtide::deploy {
 
@@ -29,10 +30,11 @@ actors::cluster::MakeShardEngine shard_engine(std::shared_ptr<const model::Model
 // The leader of a ring, and the shards that belong to this process.
 class Shards {
  public:
-  // `engine`: the leader's. Throws Failure where it cannot listen.
+  // `engine`: the leader's; `store`, the sessions', outlives it. Throws Failure where it cannot
+  // listen.
   Shards(const ServerOptions& options, const std::string& model_path,
          const model::EngineOptions& engine, actors::cluster::Terms terms,
-         actors::cluster::MakeShardEngine make);
+         actors::cluster::MakeShardEngine make, storage::Store& store);
   ~Shards();
   actors::cluster::Leader& leader() { return *leader_; }
   std::string address() const;  // where shards join

@@ -15,7 +15,10 @@ namespace ringtide::actors::cluster {
 
 struct Joiner::Impl {
   explicit Impl(JoinerOptions given)
-      : options(std::move(given)), shelf(*options.store), net(options.security) {}
+      : options(std::move(given)),
+        shelf(*options.store),
+        units(*options.store, shelf),
+        net(options.security) {}
 
   void refuse(const std::string& why) {
     const std::lock_guard lock(mutex);
@@ -25,12 +28,13 @@ struct Joiner::Impl {
 
   JoinerOptions options;
   UnitShelf shelf;
+  ShardUnits units;
   mutable std::mutex mutex;
   mutable std::condition_variable changed;
   std::optional<std::string> refusal;  // guarded by mutex
   uint16_t port = 0;
   Net net;  // its actors use what is above
-  KeeperActor units;
+  KeeperActor writer;
   MailboxActor mailbox;
   MemberActor member;
 };
@@ -41,8 +45,8 @@ Joiner::Joiner(JoinerOptions options) : impl_(std::make_unique<Impl>(std::move(o
   impl.mailbox = system.spawn(mailbox);
   const PeerActor door = impl.mailbox;
   impl.port = impl.net.publish(door, impl.options.listen);
-  impl.units = system.spawn<caf::detached>(keeper, impl.options.store, &impl.shelf);
-  impl.shelf.on_wake([to = impl.units] { caf::anon_send(to, UnitsWait{}); });
+  impl.writer = system.spawn<caf::detached>(keeper, impl.options.store, &impl.shelf);
+  impl.shelf.on_wake([to = impl.writer] { caf::anon_send(to, UnitsWait{}); });
   MemberParts parts;
   parts.net = &impl.net;
   parts.leader = impl.options.leader;
@@ -50,7 +54,7 @@ Joiner::Joiner(JoinerOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.who = {0, impl.options.name, impl.options.listen.host, impl.port};
   parts.mailbox = impl.mailbox;
   parts.make_engine = impl.options.make_engine;
-  parts.units = &impl.shelf;
+  parts.units = &impl.units;
   parts.refused = [&impl](const std::string& why) { impl.refuse(why); };
   impl.member = system.spawn<caf::detached>(member, std::move(parts));
 }
@@ -61,11 +65,11 @@ Joiner::~Joiner() {
   caf::anon_send_exit(impl.mailbox, reason);  // ends a call that waits for the ring
   caf::anon_send_exit(impl.member, reason);
   auto flushed = std::make_shared<std::promise<void>>();
-  caf::anon_send(impl.units, Flush{[flushed] { flushed->set_value(); }});
+  caf::anon_send(impl.writer, Flush{[flushed] { flushed->set_value(); }});
   flushed->get_future().wait();
   impl.shelf.abandon();
   impl.shelf.on_wake({});
-  caf::anon_send_exit(impl.units, reason);
+  caf::anon_send_exit(impl.writer, reason);
 }
 
 uint16_t Joiner::port() const { return impl_->port; }

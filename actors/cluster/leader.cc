@@ -35,9 +35,10 @@ std::string names(const std::vector<Member>& members) {
 }  // namespace
 
 struct Leader::Impl {
-  explicit Impl(LeaderOptions given) : options(std::move(given)), net(options.security) {}
+  explicit Impl(LeaderOptions given)
+      : options(std::move(given)), net(options.security), members(options.shards - 1) {}
 
-  Ring form(size_t members, milliseconds wait);
+  Ring form();
 
   LeaderOptions options;
   Net net;
@@ -47,6 +48,7 @@ struct Leader::Impl {
   std::mutex mutex;
   std::optional<std::string> closed;  // why; guarded by mutex
   // The engine's thread; one engine is made after the other.
+  size_t members = 0;   // of the last ring, or to be of the first
   bool formed = false;  // a ring once
   std::string over;     // why the last one is
   std::weak_ptr<RingEnd> last;
@@ -74,11 +76,17 @@ Leader::~Leader() {
 
 uint16_t Leader::port() const { return impl_->port; }
 
-Ring Leader::Impl::form(size_t members, milliseconds wait) {
-  auto formed = std::make_shared<std::promise<Ring>>();
-  auto ring = formed->get_future();
-  caf::anon_send(registry, FormRing{members, wait.count(),
-                                    [formed](Ring made) { formed->set_value(std::move(made)); }});
+// The first ring is of as many as are to be; later ones wait a little for as many as there were.
+Ring Leader::Impl::form() {
+  auto answer = std::make_shared<std::promise<Ring>>();
+  auto ring = answer->get_future();
+  FormRing ask;
+  ask.members = members;
+  ask.sessions = options.sessions();
+  ask.required = !formed;
+  ask.wait_ms = (formed ? options.next_ring : options.first_ring).count();
+  ask.done = [answer](Ring made) { answer->set_value(std::move(made)); };
+  caf::anon_send(registry, std::move(ask));
   while (ring.wait_for(milliseconds(100)) != std::future_status::ready) {
     const std::lock_guard lock(mutex);
     if (closed) throw model::RingError(*closed);
@@ -89,13 +97,12 @@ Ring Leader::Impl::form(size_t members, milliseconds wait) {
 std::unique_ptr<model::Engine> Leader::make_engine(model::UnitStore& units) {
   Impl& impl = *impl_;
   const auto began = std::chrono::steady_clock::now();
-  const size_t wanted = impl.formed ? 0 : static_cast<size_t>(impl.options.shards - 1);
   const auto before = impl.last.lock();
   const std::string cause = (before ? before->over() : std::nullopt).value_or("its engine failed");
   Ring ring;
   std::unique_ptr<model::Engine> own;
   for (int i = 0; i < kTries && !own; ++i) {
-    ring = impl.form(wanted, impl.options.first_ring);
+    ring = impl.form();
     if (!ring.end) {
       if (!impl.formed && ring.short_of_members) break;
       spdlog::warn("no ring yet: {}", ring.why);
@@ -122,6 +129,7 @@ std::unique_ptr<model::Engine> Leader::make_engine(model::UnitStore& units) {
                  names(ring.members));
   }
   impl.formed = true;
+  impl.members = ring.members.size();
   impl.last = ring.end;
   ClusterEngine::Others others;
   others.send = [shards = ring.shards, generation = ring.generation](Bytes call) {

@@ -23,7 +23,9 @@ struct LeaderOptions {
   MakeShardEngine make_engine;
   int shards = 1;                                     // of the first ring, the leader among them
   std::chrono::milliseconds first_ring{120000};       // to wait for them at most
+  std::chrono::milliseconds next_ring{1000};          // to wait for one that comes back
   std::chrono::milliseconds step_deadline{30000};     // of an exchange in a ring
+  std::function<std::vector<uint64_t>()> sessions;    // there are: shards drop the units of others
   std::function<void(const std::string& name)> lost;  // a shard is gone, or does not answer
 };
 

@@ -97,6 +97,7 @@ void MemberState::linked(const RingLinked& m) {
 void MemberState::begin(const Begin& m) {
   if (m.generation != generation || !end) return;
   try {
+    parts.units->keep_only(m.sessions);
     ledger = {};
     engine = parts.make_engine(*parts.units, *end);
   } catch (const std::exception& error) {

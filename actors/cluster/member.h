@@ -13,6 +13,7 @@
 #include "actors/cluster/messages.h"
 #include "actors/cluster/net.h"
 #include "actors/cluster/shard_engine.h"
+#include "actors/cluster/shard_units.h"
 
 namespace ringtide::actors::cluster {
 
@@ -24,7 +25,7 @@ struct MemberParts {
   Member who;  // as the others are to know it
   MailboxActor mailbox;
   MakeShardEngine make_engine;
-  model::UnitStore* units = nullptr;
+  ShardUnits* units = nullptr;
   std::function<void(const std::string& why)> refused;  // by the leader, for good
 };
 

@@ -117,6 +117,7 @@ struct Linked {
 };
 struct Begin {
   uint64_t generation = 0;
+  std::vector<uint64_t> sessions;  // that there are: units of others may go
 };
 struct MakeCall {
   uint64_t generation = 0;
@@ -188,8 +189,10 @@ struct Ring {
   bool short_of_members = false;  // that is why
 };
 struct FormRing {
-  size_t members = 0;   // to wait for
-  int64_t wait_ms = 0;  // at most so long
+  size_t members = 0;              // to wait for
+  int64_t wait_ms = 0;             // at most so long
+  bool required = false;           // no ring of fewer
+  std::vector<uint64_t> sessions;  // for Begin
   std::function<void(Ring)> done;
 };
 struct Late {
@@ -238,7 +241,7 @@ typename I::result_type inspect(I& f, Linked& x) {
 }
 template <class I>
 typename I::result_type inspect(I& f, Begin& x) {
-  return f(caf::meta::type_name("Begin"), x.generation);
+  return f(caf::meta::type_name("Begin"), x.generation, x.sessions);
 }
 template <class I>
 typename I::result_type inspect(I& f, MakeCall& x) {

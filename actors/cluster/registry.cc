@@ -113,6 +113,7 @@ void RegistryState::broken(const Broken& m) {
 
 void RegistryState::late(const Late& m) {
   if (!asked || m.watch != watch) return;
+  if (!forming && !asked->required) return begin_ring();
   if (!forming) {
     Ring none = no_ring(std::to_string(membership.members().size()) + " of " +
                         std::to_string(asked->members) + " shards joined in time");
@@ -138,7 +139,7 @@ void RegistryState::follow() {
     std::exchange(end, nullptr)->abort(why);
     if (asked && forming) answer(no_ring(why));
   } else if (membership.stage() == Stage::Standing && asked && forming) {
-    tell_shards(Begin{membership.generation()});
+    tell_shards(Begin{membership.generation(), asked->sessions});
     Ring ring;
     ring.generation = membership.generation();
     ring.end = end;

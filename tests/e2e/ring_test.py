@@ -99,11 +99,11 @@ class Script:
             text = "".join(rng.choices(alphabet, k=size)).encode()
             self.rounds.append((text, rng.choice((1, 9, 40, 90))))
 
-    def run(self, daemon, session="s", fault=None):
+    def run(self, daemon, flags=(), fault=None):
         """Answers, a list of tokens a round. fault(round): what strikes during it, or None."""
         answers, pauses = [], []
         for i, (text, count) in enumerate(self.rounds):
-            answer = ask(daemon, session, "--append", "-", "--generate", "--max-tokens", count,
+            answer = ask(daemon, "s", *flags, "--append", "-", "--generate", "--max-tokens", count,
                          text=text, after_first=fault(i) if fault else None)
             assert answer.code == 0, (
                 f"round {i}: {answer.code} {answer.error}\n{daemon.errors()[-6000:]}")
@@ -122,11 +122,11 @@ class Ring(Case):
         self.assertEqual(daemon.ready["shards"], count, daemon.errors())
         return daemon
 
-    def expected(self, script):
+    def expected(self, script, *flags):
         folder = os.path.join(self.folder, f"one-{time.monotonic_ns()}")
         os.mkdir(folder)
         with Daemon(folder, self.model) as daemon:
-            return script.run(daemon)[0]
+            return script.run(daemon, flags=flags)[0]
 
 
 class Equality(Ring):
@@ -147,11 +147,8 @@ class Equality(Ring):
         script = Script(rng, 3)
         for policy in ("exact", "streaming"):
             with self.subTest(policy=policy, seed=SEED):
-                folder = os.path.join(self.folder, policy)
-                os.mkdir(folder)
-                with Daemon(folder, self.model, "--policy", policy) as one:
-                    expected = script.run(one)[0]
-                self.assertEqual(script.run(self.ring(3, "--policy", policy))[0], expected)
+                expected = self.expected(script, "--policy", policy)
+                self.assertEqual(script.run(self.ring(3), flags=["--policy", policy])[0], expected)
 
 
 class Faults(Ring):
@@ -221,7 +218,7 @@ class Faults(Ring):
         daemon.process.wait()
         wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans.values()),
                    "the shards end with the process that started them")
-        again = Daemon(os.path.dirname(daemon.store), self.model, "--shards", 3)
+        again = Daemon(os.path.dirname(daemon.log.name), self.model, "--shards", 3)
         self.addCleanup(again.stop)
         text, count = script.rounds[1]
         second = ask(again, "s", "--append", "-", "--generate", "--max-tokens", count, text=text)
@@ -330,7 +327,7 @@ class Joining(Ring):
 
     def test_another_model_is_refused_by_name(self):
         daemon = self.leader()
-        other = make_model(os.path.join(self.folder, "other.gguf"), "--seed", "7")
+        other = make_model(os.path.join(self.folder, "other.gguf"), seed=7)
         for flags, model, name in ((["--kv-type", "f32"], None, "type of keys and values is f32"),
                                    ([], other, "model is ")):
             process = self.join(daemon.ready["shard_address"], *flags, model=model)

@@ -68,6 +68,7 @@ class ClusterTest : public ::testing::Test {
     options.make_engine = [this](model::UnitStore& units, model::ShardTransport& transport) {
       return make_fake_shard_engine(world, &units, transport);
     };
+    options.sessions = [this] { return sessions; };
     options.lost = [this](const std::string&) { ++lost; };
     leader = std::make_unique<Leader>(std::move(options));
   }
@@ -117,6 +118,7 @@ class ClusterTest : public ::testing::Test {
   }
 
   milliseconds first_ring{30000};
+  std::vector<uint64_t> sessions = {1, 2};
   std::atomic<int> lost{0};
   FakeWorld world;  // the leader's
   testing::MemoryUnits units;
@@ -297,6 +299,7 @@ TEST_F(ClusterTest, AShardOutlivesItsLeader) {
   options.listen = {"127.0.0.1", port};
   options.terms = kTerms;
   options.shards = 2;
+  options.sessions = [] { return std::vector<uint64_t>(); };
   options.make_engine = [this](model::UnitStore& units, model::ShardTransport& transport) {
     return make_fake_shard_engine(world, &units, transport);
   };
@@ -305,6 +308,29 @@ TEST_F(ClusterTest, AShardOutlivesItsLeader) {
   open_and_fill(1);
   EXPECT_EQ(say(1, 5), expected(5));
   EXPECT_EQ(leader->shards().size(), 1u);
+}
+
+TEST_F(ClusterTest, UnitsBelongToSessionsAndGoWithThem) {
+  lead(2);
+  Shard& a = join("a");
+  a.world.unit = world.unit = 16;
+  make_engine();
+  for (const model::ContextId id : {1, 2}) {
+    engine->open(id, {.block = 64});
+    engine->prefill(id, std::vector<model::TokenId>(64, static_cast<int>(id)));
+  }
+  const auto names = [&] {
+    std::string all;
+    for (const auto& entry : a.store->list().value()) all += entry.name + ";";
+    return all;
+  };
+  EXPECT_TRUE(wait_until([&] { return a.store->stats().units == 8; })) << a.store->stats().units;
+  EXPECT_EQ(names(), "session 1;session 2;");
+  sessions = {2};
+  engine.reset();
+  make_engine();
+  EXPECT_TRUE(wait_until([&] { return a.store->stats().units == 4; })) << a.store->stats().units;
+  EXPECT_EQ(names(), "session 2;");
 }
 
 TEST_F(ClusterTest, AnAddressInUseIsSaid) {
