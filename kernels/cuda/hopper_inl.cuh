@@ -133,6 +133,13 @@ __device__ inline uint64_t operand(const void* p, uint32_t leap = 16) {
 __device__ inline uint64_t operand_at(uint64_t operand, uint32_t bytes) {
   return operand + (bytes >> 4);
 }
+// The same in every lane of the warp, and known to be: what follows from it is then computed once for
+// the warp, and not moved over in front of every product.
+__device__ inline uint64_t uniform(uint64_t operand) {
+  const uint32_t low = __shfl_sync(~0u, static_cast<uint32_t>(operand), 0);
+  const uint32_t high = __shfl_sync(~0u, static_cast<uint32_t>(operand >> 32), 0);
+  return uint64_t{high} << 32 | low;
+}
 
 // d (64, 128) (+)= a b: a (64, 16) bf16 in registers, b in shared memory, its 128 columns
 // contiguous.

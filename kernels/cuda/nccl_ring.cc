@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "kernels/cuda/check.h"
 
@@ -23,16 +24,147 @@ void check_nccl(ncclResult_t result, const char* what) {
     throw RingError(std::string(what) + ": " + ncclGetErrorString(result));
 }
 
-// Calls return at once (a communicator that does not block) and are polled. A guard ends the
-// communicator when a wait outlasts the deadline: the thread that waits may itself be held up in
-// the driver, by another device of the process that waits for the stuck transfer.
+// The communicator, and a guard that ends it when a wait outlasts its deadline: the thread that waits
+// may itself be held up, in NCCL or in the driver. Whoever waits is told before the communicator is
+// aborted, since that may take its time, or never come back: then the guard's thread stays behind
+// with it.
+class Guarded {
+ public:
+  explicit Guarded(std::chrono::milliseconds deadline) : state_(std::make_shared<State>()) {
+    state_->deadline = deadline;
+    guard_ = std::thread([state = state_] { state->guard(); });
+  }
+  ~Guarded() {
+    std::unique_lock lock(state_->mutex);
+    state_->stop = true;
+    state_->armed.notify_all();
+    const bool ended = state_->armed.wait_for(lock, state_->deadline, [&] { return state_->done; });
+    lock.unlock();
+    if (ended)
+      guard_.join();
+    else
+      guard_.detach();
+  }
+  Guarded(const Guarded&) = delete;
+
+  void hold(ncclComm_t comm) {
+    const std::lock_guard lock(state_->mutex);
+    state_->comm = comm;
+  }
+  // call(comm) and then, until done(comm), polls; no longer than the deadline. Throws RingError.
+  template <class Call, class Done>
+  void run(const char* what, const Call& call, const Done& done) {
+    const ncclComm_t comm = begin(what);
+    ncclResult_t result = call(comm);
+    const auto began = Clock::now();
+    while (good(result) && !done(comm)) {
+      if (over()) break;
+      if (Clock::now() - began > std::chrono::milliseconds(2))
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      if (over()) break;
+      ncclResult_t state = ncclSuccess;
+      result = ncclCommGetAsyncError(comm, &state);
+      if (result == ncclSuccess) result = state;
+    }
+    const std::lock_guard lock(state_->mutex);
+    state_->due.reset();
+    state_->armed.notify_all();
+    if (!good(result)) state_->end(std::string(what) + ": " + ncclGetErrorString(result));
+    state_->require();
+  }
+  static bool done(ncclComm_t comm) {
+    ncclResult_t state = ncclInProgress;
+    return ncclCommGetAsyncError(comm, &state) == ncclSuccess && state == ncclSuccess;
+  }
+  void end(const std::string& reason) {
+    const std::lock_guard lock(state_->mutex);
+    state_->end(reason);
+  }
+  void require() const {
+    const std::lock_guard lock(state_->mutex);
+    state_->require();
+  }
+  bool over() const {
+    const std::lock_guard lock(state_->mutex);
+    return !state_->reason.empty();
+  }
+  // The communicator, which is nobody's any more; null: it was aborted.
+  ncclComm_t release() {
+    const std::lock_guard lock(state_->mutex);
+    return std::exchange(state_->comm, nullptr);
+  }
+  void name(std::string shard) { state_->shard = std::move(shard); }
+
+ private:
+  struct State {
+    std::string shard;  // for errors; constant once there are any
+    std::chrono::milliseconds deadline{};
+    std::mutex mutex;
+    std::condition_variable armed;
+    // Guarded by mutex.
+    ncclComm_t comm = nullptr;
+    std::string reason;  // why the ring is over; empty: it is not
+    std::optional<Clock::time_point> due;
+    const char* waits_for = "";
+    bool stop = false, done = false;
+
+    // mutex is held. The guard aborts what runs on this device; peers end by their own deadlines.
+    void end(const std::string& why) {
+      if (reason.empty()) reason = why;
+      armed.notify_all();
+    }
+    void require() const {
+      if (!reason.empty()) throw RingError(shard + ": " + reason);
+    }
+    void guard() {
+      std::unique_lock lock(mutex);
+      while (!stop || (comm && !reason.empty())) {
+        if (comm && !reason.empty()) {
+          // Whoever waits is about to notice, and leaves the communicator, unless it is held up there.
+          armed.wait_for(lock, std::chrono::milliseconds(200), [&] { return !due; });
+          const ncclComm_t aborted = std::exchange(comm, nullptr);
+          lock.unlock();
+          ncclCommAbort(aborted);
+          lock.lock();
+        } else if (!due) {
+          armed.wait(lock);
+        } else if (Clock::now() < *due) {
+          armed.wait_until(lock, *due);
+        } else {
+          end(std::string(waits_for) + " did not end within " + std::to_string(deadline.count()) +
+              " ms");
+        }
+      }
+      done = true;
+      armed.notify_all();
+    }
+  };
+
+  static bool good(ncclResult_t result) {
+    return result == ncclSuccess || result == ncclInProgress;
+  }
+  ncclComm_t begin(const char* what) {
+    const std::lock_guard lock(state_->mutex);
+    state_->require();
+    state_->waits_for = what;
+    state_->due = Clock::now() + state_->deadline;
+    state_->armed.notify_all();
+    return state_->comm;
+  }
+
+  const std::shared_ptr<State> state_;
+  std::thread guard_;
+};
+
+// Calls return at once (a communicator that does not block) and are polled.
 class NcclRing : public RingLink {
  public:
   NcclRing(const NcclId& id, int shard, int shards, const NcclOptions& options)
       : shard_(shard),
         shards_(shards),
-        deadline_(options.deadline),
-        part_floats_(options.part_floats) {
+        part_floats_(options.part_floats),
+        guarded_(options.deadline) {
+    guarded_.name("shard " + std::to_string(shard) + " of a ring of " + std::to_string(shards));
     ncclUniqueId unique;
     static_assert(sizeof unique.internal == sizeof id);
     std::memcpy(unique.internal, id.data(), id.size());
@@ -42,24 +174,19 @@ class NcclRing : public RingLink {
       config.minCTAs = 1;
       config.maxCTAs = options.max_blocks;
     }
-    check_nccl(ncclCommInitRankConfig(&comm_, shards, unique, shard, &config), "joining the ring");
-    guard_ = std::thread([this] { guard(); });
-    try {
-      settle("joining the ring");
-      check(cudaMalloc(&parts_, (shards + 1) * part_floats_ * sizeof(float) + 1), "cudaMalloc");
-    } catch (...) {
-      stop_guard();
-      throw;
-    }
+    ncclComm_t comm = nullptr;
+    check_nccl(ncclCommInitRankConfig(&comm, shards, unique, shard, &config), "joining the ring");
+    guarded_.hold(comm);
+    wait("joining the ring", [](ncclComm_t) { return ncclSuccess; });
+    check(cudaMalloc(&parts_, (shards + 1) * part_floats_ * sizeof(float) + 1), "cudaMalloc");
   }
 
   ~NcclRing() override {
     try {
-      if (call([&](ncclComm_t comm) { return ncclCommFinalize(comm); })) settle("leaving the ring");
+      wait("leaving the ring", [](ncclComm_t comm) { return ncclCommFinalize(comm); });
+      if (const ncclComm_t comm = guarded_.release()) ncclCommDestroy(comm);
     } catch (const RingError&) {
     }
-    stop_guard();
-    if (comm_) ncclCommDestroy(comm_);
     cudaFree(parts_);
   }
 
@@ -70,7 +197,7 @@ class NcclRing : public RingLink {
     take_turn(step.number);
     if (step.send_bytes == 0 && step.receive_bytes == 0) return;
     const int next = (shard_ + 1) % shards_, previous = (shard_ + shards_ - 1) % shards_;
-    enqueue("a step", [&](ncclComm_t comm) {
+    wait("a step", [&](ncclComm_t comm) {
       ncclResult_t result = ncclGroupStart();
       if (step.send_bytes > 0)
         keep(result, ncclSend(step.send, step.send_bytes, ncclChar, next, comm, stream));
@@ -84,7 +211,7 @@ class NcclRing : public RingLink {
   void gather(uint64_t number, const void* mine, size_t bytes, void* all,
               cudaStream_t stream) override {
     take_turn(number);
-    enqueue("a gather", [&](ncclComm_t comm) {
+    wait("a gather", [&](ncclComm_t comm) {
       return ncclAllGather(mine, all, bytes, ncclChar, comm, stream);
     });
   }
@@ -100,146 +227,50 @@ class NcclRing : public RingLink {
     check(cudaMemcpyAsync(mine + o_bytes / sizeof(float), a.lse, a.queries() * sizeof(float),
                           cudaMemcpyDefault, stream),
           "a copy");
-    enqueue("an exchange", [&](ncclComm_t comm) {
+    wait("an exchange", [&](ncclComm_t comm) {
       return ncclAllGather(mine, parts_, floats, ncclFloat, comm, stream);
     });
     merge_parts(parts_, shards_, a, stream);
   }
 
   void finish(cudaStream_t stream) override {
-    poll("what is under way", [&] {
-      const cudaError_t status = cudaStreamQuery(stream);
-      if (status != cudaSuccess && status != cudaErrorNotReady) fail(cudaGetErrorString(status));
-      settled();
-      return status == cudaSuccess;
-    });
+    cudaError_t status = cudaErrorNotReady;
+    guarded_.run(
+        "what is under way", [](ncclComm_t) { return ncclSuccess; },
+        [&](ncclComm_t) {
+          status = cudaStreamQuery(stream);
+          return status != cudaErrorNotReady;
+        });
+    if (status == cudaSuccess) return;
+    guarded_.end(cudaGetErrorString(status));
+    guarded_.require();
   }
 
-  void abort(const std::string& reason) override {
-    const std::lock_guard lock(mutex_);
-    end("aborted: " + reason);
-  }
+  void abort(const std::string& reason) override { guarded_.end("aborted: " + reason); }
 
  private:
   static void keep(ncclResult_t& first, ncclResult_t result) {
     if (first == ncclSuccess || first == ncclInProgress) first = result;
   }
-  static bool good(ncclResult_t result) {
-    return result == ncclSuccess || result == ncclInProgress;
-  }
-
-  // mutex_ is held. Ends the transfers that run on this device; those of the peers end by their own
-  // deadlines.
-  void end(const std::string& reason) {
-    if (over_.empty()) over_ = reason;
-    if (comm_) ncclCommAbort(comm_);
-    comm_ = nullptr;
-  }
-  [[noreturn]] void fail(const std::string& reason) {
-    const std::lock_guard lock(mutex_);
-    end(reason);
-    throw error();
-  }
-  RingError error() const {
-    return RingError("shard " + std::to_string(shard_) + " of a ring of " +
-                     std::to_string(shards_) + ": " + over_);
-  }
-  // False where the ring is over or NCCL refuses.
   template <class Call>
-  bool call(Call body) {
-    const std::lock_guard lock(mutex_);
-    return comm_ && good(body(comm_));
-  }
-  template <class Call>
-  void enqueue(const char* what, Call body) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!comm_) throw error();
-      const ncclResult_t result = body(comm_);
-      if (!good(result)) {
-        end(std::string(what) + ": " + ncclGetErrorString(result));
-        throw error();
-      }
-    }
-    settle(what);
-  }
-  bool settled() {
-    const std::lock_guard lock(mutex_);
-    if (!comm_) throw error();
-    ncclResult_t state = ncclSuccess;
-    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
-    if (asked != ncclSuccess || !good(state)) {
-      end(ncclGetErrorString(asked != ncclSuccess ? asked : state));
-      throw error();
-    }
-    return state == ncclSuccess;
-  }
-  void settle(const char* what) {
-    poll(what, [&] { return settled(); });
+  void wait(const char* what, const Call& call) {
+    guarded_.run(what, call, Guarded::done);
   }
   void take_turn(uint64_t number) {
     if (number != turn_) {
-      fail("step " + std::to_string(number) + " begins out of turn, after " +
-           std::to_string(turn_) + " others");
+      guarded_.end("step " + std::to_string(number) + " begins out of turn, after " +
+                   std::to_string(turn_) + " others");
     }
+    guarded_.require();
     ++turn_;
   }
 
-  // Until done() or the deadline.
-  template <class Done>
-  void poll(const char* what, Done done) {
-    const auto began = Clock::now();
-    {
-      const std::lock_guard lock(mutex_);
-      if (!comm_) throw error();
-      waits_for_ = what;
-      due_ = began + deadline_;
-    }
-    armed_.notify_one();
-    while (!done()) {
-      if (Clock::now() - began > std::chrono::milliseconds(2))
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-    const std::lock_guard lock(mutex_);
-    due_.reset();
-  }
-  void guard() {
-    std::unique_lock lock(mutex_);
-    while (!stop_) {
-      if (!due_ || !comm_) {
-        armed_.wait(lock);
-      } else if (Clock::now() < *due_) {
-        armed_.wait_until(lock, *due_);
-      } else {
-        end(std::string(waits_for_) + " did not end within " + std::to_string(deadline_.count()) +
-            " ms");
-      }
-    }
-  }
-  void stop_guard() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    armed_.notify_one();
-    guard_.join();
-  }
-
   const int shard_, shards_;
-  const std::chrono::milliseconds deadline_;
   const int64_t part_floats_;
   float* parts_ = nullptr;  // of all shards, then this shard's
   // The thread that uses the link only.
   uint64_t turn_ = 0;
-  std::thread guard_;
-  std::mutex mutex_;
-  std::condition_variable armed_;
-  // Guarded by mutex_.
-  ncclComm_t comm_ = nullptr;  // null: the ring is over
-  std::string over_;           // why
-  std::optional<Clock::time_point> due_;
-  const char* waits_for_ = "";
-  bool stop_ = false;
+  Guarded guarded_;
 };
 
 }  // namespace

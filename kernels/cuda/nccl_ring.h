@@ -1,4 +1,5 @@
-// A ring of GPUs over NCCL: a thread or a process each, on one host or many.
+// A ring of GPUs over NCCL: a thread or a process each, on one host or many. What waits for a peer
+// that says nothing ends at the deadline.
 #pragma once
 
 #include <array>

@@ -177,10 +177,6 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Prefi
   float o[kHeadDim / 2] = {};
   SoftmaxRows rows;
   const int64_t head_at = head * kHeadDim;
-  if (a.o_before) {
-    resume_rows(rows, a.scale, from + row, a.m, a.shape.heads, a.lse_before + head);
-    resume<kHeadDim / 8>(o, from + row, a.m, a.shape.heads, a.o_before + head_at);
-  }
   TileWalk<kKeys> walk(a, head / a.shape.group(), first, first + queries - 1);
   Tile tile, next;
   bool more = walk.next(tile);
@@ -218,8 +214,11 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Prefi
     __syncthreads();
     tile = next;
   }
-  finish<kHeadDim / 8>(o, rows, scale_log2, from + row, a.m, a.shape.heads, a.o + head_at,
-                       a.o32 ? a.o32 + head_at : nullptr, a.lse ? a.lse + head : nullptr);
+  SeenBefore before;
+  if (a.o_before) before = {a.o_before + head_at, a.lse_before + head};
+  finish<kHeadDim / 8, true>(o, rows, scale_log2, from + row, a.m, a.shape.heads, a.o + head_at,
+                             a.o32 ? a.o32 + head_at : nullptr, a.lse ? a.lse + head : nullptr,
+                             before);
 }
 
 template <int kHeadDim, int kKeys>

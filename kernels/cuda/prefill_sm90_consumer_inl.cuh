@@ -39,8 +39,8 @@ class PrefillConsumer {
     while (true) {
       const bool chain = !next.has(kNothing | kOver);
       if (chain) {
-        rows = rows_of(next.item);
-        begin(next.item, o);
+        rows = {};
+        item_ = next.item;
         take_queries(q);
         take_turn();
         multiply_keys(q, s, ring_.slot);
@@ -50,7 +50,6 @@ class PrefillConsumer {
         release(ring_.slot);
         ring_.advance();
         weigh(s, next, rows, scale_before);
-        if constexpr (kCarry) rescale<kHeadDim / 8>(o, scale_before);
         pack<kKeys / 8>(s, p);
         next = await_note();
         while (!next.has(kNothing | kOver)) {
@@ -71,7 +70,7 @@ class PrefillConsumer {
           const bool first = next.has(kFirst);
           const SoftmaxRows before = rows;
           const int item = next.item;
-          if (first) rows = rows_of(item);
+          if (first) rows = {};
           weigh(s, next, rows, scale_before);
           // The assembler would move the wait for the products up, above the weighing that is to
           // run beside them. It does not cross this branch, which needs the sums; NaN alone takes
@@ -85,9 +84,10 @@ class PrefillConsumer {
           pack<kKeys / 8>(s, p);
           if (first) {
             write(o, before);
-            begin(item, o);
+            item_ = item;
+          } else {
+            rescale<kHeadDim / 8>(o, scale_before);
           }
-          if (kCarry || !first) rescale<kHeadDim / 8>(o, scale_before);
         }
       }
       const bool over = next.has(kOver);
@@ -104,8 +104,8 @@ class PrefillConsumer {
         write(o, rows);
       }
       if (over) break;
-      rows = rows_of(unseeing);
-      begin(unseeing, o);
+      rows = {};
+      item_ = unseeing;
       write(o, rows);
       next = await_note();
     }
@@ -144,7 +144,7 @@ class PrefillConsumer {
   }
 
   __device__ void multiply_keys(uint32_t (&q)[kHeadDim / 4], float (&s)[kKeys / 2], int slot) {
-    const uint64_t k = operand_at(k_operand_, slot * S::kTileBytes);
+    const uint64_t k = uniform(operand_at(k_operand_, slot * S::kTileBytes));
     hold(s);
     hold(q);
     wgmma_fence();
@@ -156,7 +156,7 @@ class PrefillConsumer {
   }
 
   __device__ void multiply_values(uint32_t (&p)[kKeys / 4], int slot, float (&o)[kHeadDim / 2]) {
-    const uint64_t v = operand_at(v_operand_, slot * S::kTileBytes);
+    const uint64_t v = uniform(operand_at(v_operand_, slot * S::kTileBytes));
     hold(o);
     hold(p);
     wgmma_fence();
@@ -171,37 +171,17 @@ class PrefillConsumer {
     absorb<kKeys / 8>(s, scale_log2_, rows, scale_before);
   }
 
-  // Where an item begins: with nothing, or with what its queries saw before.
-  __device__ SoftmaxRows rows_of(int number) const {
-    SoftmaxRows rows;
-    if constexpr (kCarry) {
-      if (a_.o_before) {
-        const Item item(a_, S::kQueriesOfTile, number);
-        resume_rows(rows, a_.scale, item.tile * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
-                    a_.lse_before + item.head);
-      }
-    }
-    return rows;
-  }
-  // o is zero.
-  __device__ void begin(int number, float (&o)[kHeadDim / 2]) {
-    item_ = number;
-    if constexpr (kCarry) {
-      if (a_.o_before) {
-        const Item item(a_, S::kQueriesOfTile, number);
-        resume<kHeadDim / 8>(o, item.tile * S::kQueriesOfTile + row_, a_.m, a_.shape.heads,
-                             a_.o_before + item.head * kHeadDim);
-      }
-    }
-  }
-
   // The result of the item in hand.
   __device__ void write(float (&o)[kHeadDim / 2], const SoftmaxRows& rows) {
     const Item item(a_, S::kQueriesOfTile, item_);
-    finish<kHeadDim / 8>(o, rows, scale_log2_, item.tile * S::kQueriesOfTile + row_, a_.m,
-                         a_.shape.heads, a_.o + item.head * kHeadDim,
-                         kCarry && a_.o32 ? a_.o32 + item.head * kHeadDim : nullptr,
-                         a_.lse ? a_.lse + item.head : nullptr);
+    SeenBefore before;
+    if (kCarry && a_.o_before) {
+      before = {a_.o_before + item.head * kHeadDim, a_.lse_before + item.head};
+    }
+    finish<kHeadDim / 8, kCarry>(o, rows, scale_log2_, item.tile * S::kQueriesOfTile + row_, a_.m,
+                                 a_.shape.heads, a_.o + item.head * kHeadDim,
+                                 kCarry && a_.o32 ? a_.o32 + item.head * kHeadDim : nullptr,
+                                 a_.lse ? a_.lse + item.head : nullptr, before);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) o[i] = 0;
   }

@@ -22,9 +22,9 @@ class PrefillProducer {
     from_ = item.tile * S::kQueriesOfTile;
     first_ = position_of(a_, from_);
     loaded_ = 0;
-    if (a_.o_before) prefetch_before();
 #pragma unroll 1
     for (int part = 0; part < 3; ++part) walk(part);
+    if (a_.o_before) prefetch_before();
     if (!loaded_) put_marker(kNothing);
   }
   __device__ void close() { put_marker(kOver); }
@@ -35,7 +35,7 @@ class PrefillProducer {
     return sight(first_, last, ref.position, ref.begin, ref.end, far ? a_.far_band : a_.near_band);
   }
 
-  // The consumers load it when they come to this item, some tiles of keys later.
+  // The consumers load it when they come to this item's end, some tiles of keys later.
   __device__ void prefetch_before() const {
     for (int row = from_ + lane_; row < min(from_ + S::kQueriesOfTile, a_.m); row += 32) {
       const int64_t at = int64_t{row} * a_.shape.heads + head_;

@@ -124,63 +124,67 @@ __device__ inline void transpose_quad(uint32_t (&w)[4]) {
   }
 }
 
-// The rows' state after a partial result (o, lse) of `row` and row + 8 of one head; zeros beyond m,
-// and where nothing was seen. o and lse are those of that head of query 0. Of the four threads that
-// share a row one has all of its sum.
-__device__ inline void resume_rows(SoftmaxRows& rows, float scale, int row, int m, int heads,
-                                   const float* lse) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int64_t query = row + 8 * half;
-    const float before = query < m ? lse[query * heads] : -INFINITY;
-    rows.max[half] = before / scale;
-    rows.sum[half] = before > -INFINITY && threadIdx.x % 4 == 0 ? 1 : 0;
-  }
-}
-template <int kBlocks>
-__device__ inline void resume(float (&o)[4 * kBlocks], int row, int m, int heads,
-                              const float* o_before) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int64_t query = row + 8 * half;
-    const float* from = o_before + query * heads * (8 * kBlocks) + threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int b = 0; b < kBlocks; ++b) {
-      const float2 x =
-          query < m ? *reinterpret_cast<const float2*>(from + 8 * b) : make_float2(0, 0);
-      o[4 * b + 2 * half] = x.x;
-      o[4 * b + 2 * half + 1] = x.y;
-    }
-  }
-}
+// What the queries saw before, of one head of query 0: (o, lse); null: nothing.
+struct SeenBefore {
+  const float* o = nullptr;
+  const float* lse = nullptr;
+};
 
-// Divides by the sums and writes row g to query `row` and row g + 8 to query row + 8 of one head,
-// where they are below m. o and lse are those of that head of query 0; lse may be null. Where o32
-// is given it is written in place of o.
-template <int kBlocks>
+// Divides by the sums, merges with what was seen before, and writes row g to query `row` and row g + 8
+// to query row + 8 of one head, where they are below m. o and lse are those of that head of query 0;
+// lse may be null. Where o32 is given it is written in place of o; it may be what was seen before.
+template <int kBlocks, bool kCarry>
 __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, float scale_log2,
-                              int row, int m, int heads, bf16* o_out, float* o32, float* lse_out) {
+                              int row, int m, int heads, bf16* o_out, float* o32, float* lse_out,
+                              const SeenBefore& before) {
   const int quarter = threadIdx.x % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float sum = rows.sum[half];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    const float inverse = sum > 0 ? __fdividef(1, sum) : 0;
+    float inverse = sum > 0 ? __fdividef(1, sum) : 0;
     const int64_t query = row + 8 * half;
     const bool real = query < m;
-    if (o32) {
-      float* to = o32 + query * heads * (8 * kBlocks) + 2 * quarter;
+    float lse = sum > 0 ? __fmaf_rn(rows.max[half], scale_log2, log2f(sum)) : -INFINITY;
+    if constexpr (kCarry) {
+      if (before.o) {
+        const float lse_before = real ? before.lse[query * heads] * kLog2E : -INFINITY;
+        const float most = fmaxf(lse, lse_before);
+        const float shift = most == -INFINITY ? 0 : most;
+        const float own = exp2_fast(lse - shift), other = exp2_fast(lse_before - shift);
+        const float total = own + other;
+        const float part = total > 0 ? __fdividef(1, total) : 0;
+        const float share = other * part;
+        inverse *= own * part;
+        lse = total > 0 ? most + log2f(total) : -INFINITY;
+        const float* from = before.o + query * heads * (8 * kBlocks) + 2 * quarter;
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) {
-        const float* x = &o[4 * b + 2 * half];
-        if (real)
-          *reinterpret_cast<float2*>(to + 8 * b) = make_float2(x[0] * inverse, x[1] * inverse);
+        for (int b = 0; b < kBlocks; ++b) {
+          float* x = &o[4 * b + 2 * half];
+          const float2 y =
+              real ? *reinterpret_cast<const float2*>(from + 8 * b) : make_float2(0, 0);
+          x[0] = __fmaf_rn(x[0], inverse, y.x * share);
+          x[1] = __fmaf_rn(x[1], inverse, y.y * share);
+          // Few loads ahead: registers are short here.
+          if (b % 4 == 3) asm volatile("" ::: "memory");
+        }
+        inverse = 1;
+        __syncwarp();  // all have read the lse that one writes
+      }
+      if (o32) {
+        float* to = o32 + query * heads * (8 * kBlocks) + 2 * quarter;
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) {
+          const float* x = &o[4 * b + 2 * half];
+          if (real)
+            *reinterpret_cast<float2*>(to + 8 * b) = make_float2(x[0] * inverse, x[1] * inverse);
+        }
       }
     }
     bf16* to = o_out + query * heads * (8 * kBlocks);
 #pragma unroll
-    for (int b = 0; !o32 && b < kBlocks; b += 4) {
+    for (int b = 0; !(kCarry && o32) && b < kBlocks; b += 4) {
       uint32_t w[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -190,10 +194,7 @@ __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, 
       transpose_quad(w);
       if (real) *reinterpret_cast<uint4*>(to + 8 * (b + quarter)) = {w[0], w[1], w[2], w[3]};
     }
-    if (real && lse_out && quarter == 0) {
-      lse_out[query * heads] =
-          sum > 0 ? __fmaf_rn(rows.max[half], scale_log2, log2f(sum)) * kLn2 : -INFINITY;
-    }
+    if (real && lse_out && quarter == 0) lse_out[query * heads] = lse * kLn2;
   }
 }
 

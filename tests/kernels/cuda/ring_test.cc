@@ -1,6 +1,13 @@
 // Rings of GPUs against one shard in float64. Over copy engines, shards may share a device, so that
 // much runs on one GPU; NCCL wants one each.
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <barrier>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 
 #ifdef RINGTIDE_NCCL
 #include "kernels/cuda/nccl_ring.h"
@@ -103,6 +110,8 @@ struct CudaRing : DeviceTest {
     for (int64_t p : positions)
       q.insert(q.end(), s.q.begin() + p * s.width(), s.q.begin() + (p + 1) * s.width());
     const auto rows = static_cast<int32_t>(positions.size());
+    // Memory is not taken while another shard's exchange may run on the same device.
+    std::barrier ready(shards);
     std::vector<std::vector<bf16>> o(shards);
     std::vector<std::vector<float>> lse(shards);
     const auto thrown = on_devices(on, [&](int shard) {
@@ -137,6 +146,8 @@ struct CudaRing : DeviceTest {
       a.part = part;
       a.o = out;
       a.lse = out_lse;
+      check(cudaDeviceSynchronize(), "inputs");
+      ready.arrive_and_wait();
       for (int i = 0; i < 3; ++i) ring_decode(a, end, cudaStreamPerThread);
       end.finish(cudaStreamPerThread);
       o[shard] = out.host();
@@ -246,36 +257,118 @@ TEST_F(CudaRingNccl, APeerThatDoesNotJoinEndsInAnError) {
       << thrown[0];
 }
 
-// The peer takes part in some steps, then never again: transfers that run are ended.
-TEST_F(CudaRingNccl, APeerThatFallsSilentEndsInAnErrorAndANewRingWorks) {
-  for (int good : {0, 1, 3}) {
-    const NcclId id = make_nccl_id();
-    std::vector<std::unique_ptr<RingLink>> ends(2);
-    const auto began = Clock::now();
-    const auto thrown = on_devices({0, 1}, [&](int s) {
-      ends[s] = make_nccl_ring(id, s, 2, {milliseconds(3000), 4});
-      Device<float> x(1 << 20), y(1 << 20);
-      const size_t bytes = 4 << 20;
-      for (int i = 0; i < (s == 1 ? good : good + 1); ++i)
-        ends[s]->step({static_cast<uint64_t>(i), x.data(), bytes, y.data(), bytes},
-                      cudaStreamPerThread);
-      ends[s]->finish(cudaStreamPerThread);
-    });
-    EXPECT_LT(Clock::now() - began, milliseconds(20000));
-    EXPECT_NE(thrown[0].find("did not end within 3000 ms"), std::string::npos)
-        << thrown[0] << " after " << good;
-    EXPECT_EQ(thrown[1], "");
-    const auto over = on_devices({0}, [&](int) { ends[0]->finish(cudaStreamPerThread); });
-    EXPECT_EQ(over[0], thrown[0]) << "what is over stays over, for the same reason";
-    ends[1]->abort("the ring is over");
-    on_devices({1}, [&](int) { ends[1]->finish(cudaStreamPerThread); });
+constexpr const char* kPeer = "RINGTIDE_TEST_PEER";
+
+// Shard 1 in a process of its own: so many steps, then silence, until it is killed.
+class PeerProcess {
+ public:
+  PeerProcess(const NcclId& id, int steps) {
+    std::string role = std::string(kPeer) + "=" + std::to_string(steps) + ":";
+    for (const char c : id) {
+      constexpr const char* kDigits = "0123456789abcdef";
+      role += kDigits[static_cast<unsigned char>(c) >> 4];
+      role += kDigits[static_cast<unsigned char>(c) & 15];
+    }
+    std::vector<char*> with;
+    for (char** e = environ; *e; ++e) with.push_back(*e);
+    with.push_back(role.data());
+    with.push_back(nullptr);
+    char self[] = "/proc/self/exe", filter[] = "--gtest_filter=CudaRingNcclPeer.Runs";
+    char* const arguments[] = {self, filter, nullptr};
+    EXPECT_EQ(posix_spawn(&pid_, self, nullptr, nullptr, arguments, with.data()), 0);
   }
-  std::vector<std::unique_ptr<RingLink>> ends(2);
+  ~PeerProcess() { end(); }
+  void end() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_ = 0;
+};
+
+void take_steps(RingLink& link, int n) {
+  Device<float> x(1 << 20), y(1 << 20);
+  const size_t bytes = 4 << 20;
+  for (int i = 0; i < n; ++i)
+    link.step({static_cast<uint64_t>(i), x.data(), bytes, y.data(), bytes}, cudaStreamPerThread);
+  link.finish(cudaStreamPerThread);
+}
+
+TEST(CudaRingNcclPeer, Runs) {
+  const char* role = std::getenv(kPeer);
+  if (!role) GTEST_SKIP() << "the other process of other tests";
+  NcclId id;
+  char* hex = nullptr;
+  const int steps = static_cast<int>(std::strtol(role, &hex, 10));
+  for (size_t i = 0; i < id.size(); ++i)
+    id[i] = static_cast<char>(std::stoi(std::string(hex + 1 + 2 * i, 2), nullptr, 16));
+  check(cudaSetDevice(1), "cudaSetDevice");
+  const auto link = make_nccl_ring(id, 1, 2, {milliseconds(20000), 4});
+  take_steps(*link, steps);
+  pause();
+}
+
+// The peer takes part in some steps, then never again, or dies: what runs is ended, and a new ring
+// works.
+TEST_F(CudaRingNccl, APeerThatFallsSilentEndsInAnErrorAndANewRingWorks) {
+  for (const int good : {0, 1, 3}) {
+    for (const bool dies : {false, true}) {
+      const NcclId id = make_nccl_id();
+      PeerProcess peer(id, good);
+      const auto thrown = on_devices({0}, [&](int) {
+        const auto link = make_nccl_ring(id, 0, 2, {milliseconds(4000), 4});
+        take_steps(*link, 0);
+        std::thread killer([&] {
+          if (!dies) return;
+          std::this_thread::sleep_for(milliseconds(1000));
+          peer.end();
+        });
+        const auto began = Clock::now();
+        std::string first;
+        try {
+          take_steps(*link, good + 1);
+        } catch (const ring::RingError& e) {
+          first = e.what();
+        }
+        EXPECT_LT(Clock::now() - began, milliseconds(6000));
+        killer.join();
+        EXPECT_NE(first, "") << "after " << good;
+        try {
+          link->finish(cudaStreamPerThread);
+          ADD_FAILURE() << "the ring was over";
+        } catch (const ring::RingError& e) {
+          EXPECT_EQ(e.what(), first) << "what is over stays over, for the same reason";
+        }
+        std::printf("%d good steps, the peer %s: %s\n", good, dies ? "dies" : "is silent",
+                    first.c_str());
+      });
+      EXPECT_EQ(thrown[0], "");
+    }
+  }
   const NcclId id = make_nccl_id();
+  std::vector<std::unique_ptr<RingLink>> ends(2);
   expect_prefill({8, 2, 64}, 128, 0, 700, {0, 1}, [&](int s) {
     ends[s] = make_nccl_ring(id, s, 2, {milliseconds(20000), 0});
     return ends[s].get();
   });
+}
+
+// Threads of one process.
+TEST_F(CudaRingNccl, AThreadThatFallsSilentEndsInAnError) {
+  const NcclId id = make_nccl_id();
+  std::vector<std::unique_ptr<RingLink>> ends(2);
+  const auto began = Clock::now();
+  const auto thrown = on_devices({0, 1}, [&](int s) {
+    ends[s] = make_nccl_ring(id, s, 2, {milliseconds(3000), 4});
+    take_steps(*ends[s], s == 1 ? 1 : 2);
+  });
+  EXPECT_LT(Clock::now() - began, milliseconds(20000));
+  EXPECT_NE(thrown[0].find("did not end within 3000 ms"), std::string::npos) << thrown[0];
+  EXPECT_EQ(thrown[1], "");
+  ends[1]->abort("the ring is over");
 }
 
 TEST_F(CudaRingNccl, AnAbortEndsAWait) {
