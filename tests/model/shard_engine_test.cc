@@ -28,7 +28,9 @@ INSTANTIATE_TEST_SUITE_P(Shards, AnyRestore, ::testing::Values(two(), three()));
 
 // What a session with turns of uneven lengths sees, of any engine.
 struct Seen {
-  std::vector<TokenId> tokens;
+  std::vector<TokenId> tokens;  // generated
+  std::vector<TokenId> text;    // all
+  std::vector<int32_t> lengths;
   std::vector<std::vector<float>> logits;
   std::vector<std::vector<model::UnitUse>> used;
 };
@@ -52,7 +54,19 @@ Seen session(Engine& engine, const PolicyConfig& p, uint64_t seed) {
     }
   }
   engine.close(1);
+  seen.text = r.tokens;
+  seen.lengths = r.plan.lengths();
   return seen;
+}
+// The smallest gap between a unit that was taken and one that was not.
+double closest_choice(const SmallModel& m, const PolicyConfig& p, const Seen& seen) {
+  Reference reference(m, p);
+  size_t at = 0;
+  for (const int32_t n : seen.lengths) {
+    reference.run(std::span(seen.text).subspan(at, n));
+    at += n;
+  }
+  return reference.closest_choice();
 }
 void expect_same(const Seen& got, const Seen& want, const std::string& what) {
   EXPECT_EQ(got.tokens, want.tokens) << what;
@@ -76,6 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Shards, ShardsEqualOne, ::testing::Values(1, 2, 3, 4, 8
 
 TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
   uint64_t seed = 100;
+  int unclear = 0;
   for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {4, 2}, {4, 1}, {6, 2}})
     for (const int sliding : {0, 12, 60})
       for (const PolicyKind policy :
@@ -83,6 +98,10 @@ TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
         SmallShape shape{.layers = 2, .heads = heads, .kv_heads = kv_heads, .head_dim = 8};
         shape.sliding_window = sliding;
         shape.period = 2;
+        // What only some families have, by turns.
+        shape.sliding_base = sliding == 60 ? 50 : 0;
+        shape.biases = shape.head_norms = kv_heads == 2;
+        shape.post_norms = shape.gelu = kv_heads == 1;
         const SmallModel m = small_model(3, shape);
         EngineOptions options;
         options.threads = 1;
@@ -96,12 +115,19 @@ TEST_P(ShardsEqualOne, OfAnyShapePolicyAndLength) {
           const auto lone = model::make_cpu_engine(m.model, options, lone_units);
           const auto ring = make_sharded_engine(GetParam(), m.model, options, ring_units);
           ++seed;
-          expect_same(session(*ring, p, seed), session(*lone, p, seed),
+          const Seen want = session(*lone, p, seed);
+          // Two units of nearly equal relevance may be told apart differently.
+          if (policy == PolicyKind::InfLlm && closest_choice(m, p, want) < 1e-5) {
+            ++unclear;
+            continue;
+          }
+          expect_same(session(*ring, p, seed), want,
                       to_string(policy) + ", " + std::to_string(heads) + "/" +
                           std::to_string(kv_heads) + " heads, sliding " + std::to_string(sliding) +
                           ", block " + std::to_string(block) + ", seed " + std::to_string(seed));
         }
       }
+  EXPECT_LE(unclear, 3);
 }
 
 TEST_P(ShardsEqualOne, WhereGroupsOfTheIndexAreChosen) {
