@@ -14,6 +14,13 @@ namespace {
 
 std::string name(int shard) { return "shard " + std::to_string(shard); }
 
+// The first n elements; what grows stays, so that it is not cleared again and again.
+template <class T>
+std::span<T> room(std::vector<T>& buffer, size_t n) {
+  if (buffer.size() < n) buffer.resize(n);
+  return {buffer.data(), n};
+}
+
 // How a shard's check ended, as it travels.
 struct Verdict {
   enum class Kind : uint32_t { Fine, OutOfBudget, ModelError } kind = Kind::Fine;
@@ -23,9 +30,9 @@ struct Verdict {
 }  // namespace
 
 std::span<const std::byte> ShardRing::gather(std::span<const std::byte> mine) {
-  all_.resize(mine.size() * shards());
-  transport_.gather(step_++, mine, all_);
-  return all_;
+  const std::span<std::byte> all = room(all_, mine.size() * shards());
+  transport_.gather(step_++, mine, all);
+  return all;
 }
 
 std::vector<int64_t> ShardRing::gather_numbers(std::span<const int64_t> mine) {
@@ -51,16 +58,16 @@ void ShardRing::share(std::span<const Columns> columns, int64_t rows) {
   int64_t width = 0, most = 0;
   for (const Columns& c : columns) width += c.width;
   for (int s = 0; s < shards(); ++s) most = std::max(most, rows_of(s, rows).size());
-  sent_.resize(most * width);
+  const std::span<float> mine = room(sent_, most * width);
   const RowRange own = rows_of(shard(), rows);
-  float* to = sent_.data();
+  float* to = mine.data();
   for (const Columns& c : columns)
     to = std::copy_n(c.data + own.begin * c.width, own.size() * c.width, to);
-  const auto all = gather(std::as_bytes(std::span(sent_)));
+  const auto all = gather(std::as_bytes(mine));
   for (int s = 0; s < shards(); ++s) {
     if (s == shard()) continue;
     const RowRange of = rows_of(s, rows);
-    const std::byte* from = all.data() + s * sent_.size() * sizeof(float);
+    const std::byte* from = all.data() + s * mine.size_bytes();
     for (const Columns& c : columns) {
       const size_t bytes = of.size() * c.width * sizeof(float);
       std::memcpy(c.data + of.begin * c.width, from, bytes);
@@ -105,12 +112,12 @@ void ShardRing::share_outputs(std::span<const Part> parts, int64_t rows) {
     for (const Part& p : parts) width += columns(p, s).size();
     most = std::max(most, width);
   }
-  sent_.resize(most * rows);
-  float* to = sent_.data();
+  const std::span<float> mine = room(sent_, most * rows);
+  float* to = mine.data();
   for (const Part& p : parts) to = std::copy_n(p.own, columns(p, shard()).size() * rows, to);
-  const auto all = gather(std::as_bytes(std::span(sent_)));
+  const auto all = gather(std::as_bytes(mine));
   for (int s = 0; s < shards(); ++s) {
-    const std::byte* from = all.data() + s * sent_.size() * sizeof(float);
+    const std::byte* from = all.data() + s * mine.size_bytes();
     for (const Part& p : parts) {
       const kernels::Outputs of = columns(p, s);
       const size_t bytes = of.size() * sizeof(float);
@@ -128,15 +135,14 @@ void ShardRing::merge_to_owners(const kernels::HeadShape& shape, int64_t rows, f
   const auto owner = [&](int behind) { return (shard() - behind + 2 * n) % n; };
   for (int hop = 0; hop < n - 1; ++hop) {
     const RowRange give = rows_of(owner(hop + 1), rows), take = rows_of(owner(hop + 2), rows);
-    sent_.resize(give.size() * (row + shape.heads));
-    came_.resize(take.size() * (row + shape.heads));
+    const auto sent = room(sent_, give.size() * (row + shape.heads));
+    const auto came = room(came_, take.size() * (row + shape.heads));
     std::copy_n(lse + give.begin * shape.heads, give.size() * shape.heads,
-                std::copy_n(o + give.begin * row, give.size() * row, sent_.data()));
-    transport_.post(
-        {step_, std::as_bytes(std::span(sent_)), std::as_writable_bytes(std::span(came_))});
+                std::copy_n(o + give.begin * row, give.size() * row, sent.data()));
+    transport_.post({step_, std::as_bytes(sent), std::as_writable_bytes(came)});
     transport_.wait(step_++);
-    kernels::merge(o + take.begin * row, lse + take.begin * shape.heads, came_.data(),
-                   came_.data() + take.size() * row, take.size() * shape.heads, shape.head_dim,
+    kernels::merge(o + take.begin * row, lse + take.begin * shape.heads, came.data(),
+                   came.data() + take.size() * row, take.size() * shape.heads, shape.head_dim,
                    threads);
   }
 }
@@ -165,20 +171,20 @@ bool ShardRing::merge_everywhere(const Note& note, const kernels::HeadShape& sha
                                  float* o, float* lse, kernels::ThreadPool& threads) {
   const int64_t row = int64_t{shape.heads} * shape.head_dim;
   const size_t o_bytes = rows * row * sizeof(float), lse_bytes = rows * shape.heads * sizeof(float);
-  mine_.resize(o_bytes + lse_bytes + sizeof(Note));
-  std::memcpy(mine_.data(), o, o_bytes);
-  std::memcpy(mine_.data() + o_bytes, lse, lse_bytes);
-  std::memcpy(mine_.data() + o_bytes + lse_bytes, &note, sizeof(Note));
-  const std::span<const std::byte> all = gather(mine_);
+  const std::span<std::byte> mine = room(mine_, o_bytes + lse_bytes + sizeof(Note));
+  std::memcpy(mine.data(), o, o_bytes);
+  std::memcpy(mine.data() + o_bytes, lse, lse_bytes);
+  std::memcpy(mine.data() + o_bytes + lse_bytes, &note, sizeof(Note));
+  const std::span<const std::byte> all = gather(mine);
   std::vector<Note> notes(shards());
   for (int s = 0; s < shards(); ++s)
-    std::memcpy(&notes[s], all.data() + (s + 1) * mine_.size() - sizeof(Note), sizeof(Note));
+    std::memcpy(&notes[s], all.data() + (s + 1) * mine.size() - sizeof(Note), sizeof(Note));
   if (anything_missing(notes)) return true;
   std::memcpy(o, all.data(), o_bytes);
   std::memcpy(lse, all.data() + o_bytes, lse_bytes);
   for (int s = 1; s < shards(); ++s) {
     // Sizes of float: what is gathered is aligned for them.
-    const auto* from = reinterpret_cast<const float*>(all.data() + s * mine_.size());
+    const auto* from = reinterpret_cast<const float*>(all.data() + s * mine.size());
     kernels::merge(o, lse, from, from + rows * row, rows * shape.heads, shape.head_dim, threads);
   }
   return false;
