@@ -18,9 +18,9 @@
 namespace ringtide::testing {
 namespace {
 
-int schedules() {
-  const char* wanted = std::getenv("RINGTIDE_SCHEDULES");
-  return wanted ? std::atoi(wanted) : 2000;
+int number(const char* variable, int otherwise) {
+  const char* given = std::getenv(variable);
+  return given ? std::atoi(given) : otherwise;
 }
 
 EngineOptions options() {
@@ -282,7 +282,9 @@ TEST(ShardSimulation, ASessionOnBreakingRingsGoesOnAsOnOneShard) {
     if (auto life = make_life(seed)) lives.push_back(std::move(*life));
   ASSERT_GT(lives.size(), 20u);
   Counts counts;
-  for (int seed = 0; seed < schedules(); ++seed) {
+  const int first = number("RINGTIDE_FIRST_SCHEDULE", 0);
+  const int schedules = number("RINGTIDE_SCHEDULES", 2000);
+  for (int seed = first; seed < first + schedules; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     live(lives[seed % lives.size()], seed, counts);
     if (HasFailure()) break;
@@ -292,8 +294,9 @@ TEST(ShardSimulation, ASessionOnBreakingRingsGoesOnAsOnOneShard) {
   RecordProperty("restores", counts.restores);
   RecordProperty("tokens", counts.tokens);
   RecordProperty("rebuilt", std::to_string(counts.rebuilt));
-  EXPECT_GT(counts.kills, schedules() / 10);
-  EXPECT_GT(counts.rebuilt, schedules() / 10);  // of the units lost
+  if (schedules < 500) return;
+  EXPECT_GT(counts.kills, schedules / 10);
+  EXPECT_GT(counts.rebuilt, schedules / 10);  // of the units lost
 }
 
 }  // namespace
