@@ -15,6 +15,7 @@
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/interrupt.h"
+#include "deploy/memory_split.h"
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
 #include "deploy/shards.h"
@@ -86,6 +87,10 @@ void join(const JoinOptions& options) {
   auto model = model::Model::load(find_model(server.model));
   storage::StoreOptions how;
   how.fingerprint = model->fingerprint + "-" + server.kv_type;
+  model::EngineOptions engine = engine_options(server, machine);
+  const MemorySplit memory = split_memory(engine.ram_budget);
+  engine.ram_elsewhere = memory.unwritten + memory.store;
+  how.memory_bytes = static_cast<size_t>(memory.store);
   const auto store = open_store(server.store, how);
 
   actors::cluster::JoinerOptions shard;
@@ -94,7 +99,8 @@ void join(const JoinOptions& options) {
   shard.security = server.cluster.security;
   shard.terms = shard_terms(model->fingerprint, server, machine);
   shard.name = options.name.empty() ? default_name() : options.name;
-  shard.make_engine = shard_engine(model, engine_options(server, machine));
+  shard.make_engine = shard_engine(model, engine);
+  shard.unwritten_bytes = memory.unwritten;
   shard.store = store.get();
   std::unique_ptr<actors::cluster::Joiner> joiner;
   try {

@@ -68,6 +68,13 @@ actors::cluster::MakeShardEngine shard_engine(std::shared_ptr<const model::Model
 
 namespace {
 
+// As --log-level takes it.
+std::string level_name() {
+  const spdlog::level::level_enum level = spdlog::get_level();
+  if (level == spdlog::level::warn) return "warn";
+  return std::string(spdlog::level::to_string_view(level).data());
+}
+
 std::vector<Child> children(const ServerOptions& options, const std::string& model_path,
                             const model::EngineOptions& engine, const std::string& leader,
                             const std::string& host) {
@@ -75,19 +82,17 @@ std::vector<Child> children(const ServerOptions& options, const std::string& mod
   for (int s = 1; s < options.cluster.shards; ++s) {
     const std::string name = fmt::format("shard {}", s);
     const auto store = std::filesystem::path(options.store) / "shards" / std::to_string(s);
-    Child child{
-        name,
-        {"--log-level",    std::string(spdlog::level::to_string_view(spdlog::get_level()).data()),
-         "join",           leader,
-         "--name",         name,
-         "--model",        model_path,
-         "--store",        store.string(),
-         "--shard-listen", host,
-         "--threads",      std::to_string(engine.threads),
-         "--ram-budget",   std::to_string(engine.ram_budget),
-         "--kv-type",      options.kv_type,
-         "--activations",  options.activations,
-         "--device",       "cpu"}};
+    Child child{name, {"--log-level",    level_name(),
+                       "join",           leader,
+                       "--name",         name,
+                       "--model",        model_path,
+                       "--store",        store.string(),
+                       "--shard-listen", host,
+                       "--threads",      std::to_string(engine.threads),
+                       "--ram-budget",   std::to_string(engine.ram_budget),
+                       "--kv-type",      options.kv_type,
+                       "--activations",  options.activations,
+                       "--device",       "cpu"}};
     const actors::cluster::Security& security = options.cluster.security;
     if (security.on()) {
       for (const auto& [flag, file] : {std::pair("--cluster-certificate", security.certificate),

@@ -16,7 +16,7 @@ namespace ringtide::actors::cluster {
 struct Joiner::Impl {
   explicit Impl(JoinerOptions given)
       : options(std::move(given)),
-        shelf(*options.store),
+        shelf(*options.store, {.shelf_bytes = static_cast<size_t>(options.unwritten_bytes)}),
         units(*options.store, shelf),
         net(options.security) {}
 

@@ -20,7 +20,8 @@ struct JoinerOptions {
   Terms terms;
   std::string name;  // for people
   MakeShardEngine make_engine;
-  storage::Store* store = nullptr;  // for the units that it owns; outlives the joiner
+  int64_t unwritten_bytes = 256 << 20;  // of units on their way to the store
+  storage::Store* store = nullptr;      // for the units that it owns; outlives the joiner
 };
 
 class Joiner {

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <caf/all.hpp>
 #include <future>
 #include <mutex>
@@ -45,6 +46,7 @@ struct Leader::Impl {
   MailboxActor mailbox;
   RegistryActor registry;
   uint16_t port = 0;
+  const std::shared_ptr<std::atomic<bool>> closing = std::make_shared<std::atomic<bool>>(false);
   std::mutex mutex;
   std::optional<std::string> closed;  // why; guarded by mutex
   // The engine's thread; one engine is made after the other.
@@ -62,6 +64,7 @@ Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.generation = static_cast<uint64_t>(microseconds_now());
   parts.mailbox = impl.mailbox;
   parts.step_deadline = impl.options.step_deadline;
+  parts.closing = impl.closing;
   parts.lost = impl.options.lost;
   impl.registry = impl.net.system().spawn(registry, std::move(parts));
   const LeaderActor door = impl.registry;
@@ -153,6 +156,7 @@ std::vector<Member> Leader::shards() const {
 void Leader::close(const std::string& why) {
   const std::lock_guard lock(impl_->mutex);
   if (!impl_->closed) impl_->closed = why;
+  *impl_->closing = true;
 }
 
 }  // namespace ringtide::actors::cluster

@@ -60,7 +60,8 @@ void RegistryState::part(MemberId id, const std::string& why) {
   for (const Member& member : membership.members()) {
     if (member.id == id) who = member.name;
   }
-  spdlog::warn("{} is lost: {}", who, why);
+  spdlog::log(*parts.closing ? spdlog::level::debug : spdlog::level::warn, "{} is lost: {}", who,
+              why);
   self->demonitor(contact->second.shard.address());
   self->send(contact->second.shard, Expelled{why});
   contacts.erase(contact);

@@ -1,6 +1,7 @@
 // The leader's registry: lets shards in, notices when they go, forms rings of them.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -21,6 +22,8 @@ struct RegistryParts {
   std::chrono::milliseconds step_deadline{30000};
   std::chrono::milliseconds link_deadline{5000};
   std::chrono::milliseconds settle{500};  // who joins has so long for others to join with it
+  // The server stops: that shards go is no news.
+  std::shared_ptr<const std::atomic<bool>> closing;
   // A shard is gone, or does not answer; by name.
   std::function<void(const std::string& name)> lost;
 };

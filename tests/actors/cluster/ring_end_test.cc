@@ -111,7 +111,7 @@ TEST(RingEnd, GathersInTheOrderOfShards) {
 
 TEST(RingEnd, ALostPieceEndsTheRingWithinTheDeadline) {
   for (const bool gathered : {false, true}) {
-    Ring ring(3, milliseconds(80));
+    Ring ring(3, milliseconds(1500));
     ring.passes = [](int from, int, Piece& piece) { return from != 1 || piece.step < 4; };
     const auto began = Clock::now();
     const auto thrown = on_shards(ring, [&](int, RingEnd& end) {
@@ -125,9 +125,9 @@ TEST(RingEnd, ALostPieceEndsTheRingWithinTheDeadline) {
         }
       }
     });
-    EXPECT_LT(Clock::now() - began, milliseconds(5000));
+    EXPECT_LT(Clock::now() - began, milliseconds(20000));
     for (const auto& what : thrown)
-      EXPECT_NE(what.find("got nothing from shard 1 at step 4 within 80 ms"), std::string::npos)
+      EXPECT_NE(what.find("got nothing from shard 1 at step 4 within 1500 ms"), std::string::npos)
           << what;
   }
 }
@@ -153,7 +153,7 @@ TEST(RingEnd, AnAbortReachesAllAtOnce) {
     auto all = bytes(24, 0);
     end.gather(0, bytes(8, 1), all);
   });
-  EXPECT_LT(Clock::now() - began, milliseconds(5000));
+  EXPECT_LT(Clock::now() - began, milliseconds(20000));
   for (const int s : {0, 1}) EXPECT_EQ(thrown[s], "ring aborted: shard 2: out of memory");
 }
 
