@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "kernels/ring/cost_model.h"
 #include "model/engine.h"
 
 namespace ringtide::kernels::cuda {
@@ -26,9 +27,18 @@ namespace ringtide::model {
 struct GpuRingOptions {
   // The longest wait for another GPU, and so longer than any pass. Of rings made here.
   std::chrono::milliseconds deadline{60000};
-  // What passes by where tokens are split; nothing: what moves fewer bytes (kernels/ring/traffic.h).
+  // What passes by where tokens are split; nothing: what is faster by kernels/ring/cost_model.h.
   // Queries pass on rings of two, in passes that are not too long for it. Bits are the same.
   std::optional<kernels::ring::Mode> only;
+  // Of two H100 SXM over NVLink, measured by tests/bench/cuda_ring_bench.cc.
+  kernels::ring::Rates rates{.attention_flops = 6.2e14,
+                             .hop_seconds = 95e-6,
+                             .link_bytes = 3.79e11,
+                             .link_seconds = 29e-6,
+                             .memory_bytes = 3.02e12,
+                             .gather_seconds = 12e-6,
+                             .units = 132,
+                             .tile = 128};
 };
 
 // The engine of one shard, on the thread of its GPU. pass_tokens of the options are those of all

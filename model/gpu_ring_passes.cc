@@ -25,7 +25,7 @@ int64_t rows_of(int32_t pass_rows) { return std::max(pass_rows, GpuRingPasses::k
 GpuRingPasses::GpuRingPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& weights,
                              GpuRingMemory& memory, GpuAngles& angles,
                              kernels::cuda::RingLink& link, uint64_t number,
-                             std::optional<kernels::ring::Mode> only, int32_t pass_rows)
+                             const GpuRingOptions& options, int32_t pass_rows)
     : gpu_(gpu),
       config_(model.config),
       memory_(memory),
@@ -34,7 +34,8 @@ GpuRingPasses::GpuRingPasses(kernels::Gpu& gpu, const Model& model, const GpuWei
       shard_(link.shard()),
       shards_(link.shards()),
       shape_(heads_of(config_)),
-      only_(only),
+      only_(options.only),
+      rates_(options.rates),
       number_(number),
       dense_(gpu, config_, weights, static_cast<int32_t>(rows_of(pass_rows))),
       x_(gpu, rows_of(pass_rows) * config_.hidden * 4),

@@ -21,6 +21,7 @@
 #include "model/gpu_buffer.h"
 #include "model/gpu_dense.h"
 #include "model/gpu_inputs.h"
+#include "model/gpu_ring.h"
 #include "model/gpu_ring_context.h"
 #include "model/gpu_sampler.h"
 
@@ -31,11 +32,11 @@ class GpuRingPasses {
   // Most tokens of together().
   static constexpr int32_t kTogether = 2 * GpuRingMemory::kPage;
 
-  // `number`: the link's next. `only`: GpuRingOptions. `pass_rows`: the most of its own rows that a shard has in split(),
+  // `number`: the link's next. `pass_rows`: the most of its own rows that a shard has in split(),
   // rows_of_pass().
   GpuRingPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& weights,
                 GpuRingMemory& memory, GpuAngles& angles, kernels::cuda::RingLink& link,
-                uint64_t number, std::optional<kernels::ring::Mode> only, int32_t pass_rows);
+                uint64_t number, const GpuRingOptions& options, int32_t pass_rows);
 
   // Tokens from a page's beginning on, which have their places and are the context's last. Waits
   // for the pass: it throws RingError.
@@ -94,6 +95,7 @@ class GpuRingPasses {
   const int shard_, shards_;
   const kernels::cuda::Heads shape_;
   const std::optional<kernels::ring::Mode> only_;
+  const kernels::ring::Rates rates_;
   uint64_t number_;  // of the link's next step
 
   GpuDense dense_;

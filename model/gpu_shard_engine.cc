@@ -50,7 +50,7 @@ class GpuShardEngine final : public Engine {
         weights_(*gpu_, *model_),
         angles_(*gpu_, model_->config.rope_inv_freq, pass_rows()),
         memory_(*gpu_, model_->config, link.shards(), require(blocks_)),
-        passes_(*gpu_, *model_, weights_, memory_, angles_, link, 1, ring.only,
+        passes_(*gpu_, *model_, weights_, memory_, angles_, link, 1, ring,
                 pass_rows()) {}
 
   void open(ContextId id, const PolicyConfig& config) override {

@@ -34,7 +34,13 @@ class Guarded {
     state_->deadline = deadline;
     guard_ = std::thread([state = state_] { state->guard(); });
   }
-  ~Guarded() {
+  ~Guarded() { leave(); }
+  Guarded(const Guarded&) = delete;
+
+  // The last call: the guard's work is done, or an abort does not come back within the deadline
+  // (false): then memory that transfers touch must stay.
+  bool leave() {
+    if (!guard_.joinable()) return true;
     std::unique_lock lock(state_->mutex);
     state_->stop = true;
     state_->armed.notify_all();
@@ -44,8 +50,8 @@ class Guarded {
       guard_.join();
     else
       guard_.detach();
+    return ended;
   }
-  Guarded(const Guarded&) = delete;
 
   void hold(ncclComm_t comm) {
     const std::lock_guard lock(state_->mutex);
@@ -187,13 +193,14 @@ class NcclRing : public RingLink {
       if (const ncclComm_t comm = guarded_.release()) ncclCommDestroy(comm);
     } catch (const RingError&) {
     }
-    cudaFree(parts_);
+    if (guarded_.leave()) cudaFree(parts_);
   }
 
   int shard() const override { return shard_; }
   int shards() const override { return shards_; }
 
   void step(const LinkStep& step, cudaStream_t stream) override {
+    require_made(stream);
     take_turn(step.number);
     if (step.send_bytes == 0 && step.receive_bytes == 0) return;
     const int next = (shard_ + 1) % shards_, previous = (shard_ + shards_ - 1) % shards_;
@@ -210,6 +217,7 @@ class NcclRing : public RingLink {
 
   void gather(uint64_t number, const void* mine, size_t bytes, void* all,
               cudaStream_t stream) override {
+    require_made(stream);
     take_turn(number);
     wait("a gather", [&](ncclComm_t comm) {
       return ncclAllGather(mine, all, bytes, ncclChar, comm, stream);
@@ -221,6 +229,7 @@ class NcclRing : public RingLink {
     const size_t o_bytes = a.queries() * a.shape.head_dim * sizeof(float);
     if (floats > part_floats_)
       throw std::invalid_argument("a merge of more rows than the ring was made for");
+    require_made(stream);
     if (a.rows == 0) return;
     float* const mine = parts_ + shards_ * part_floats_;
     check(cudaMemcpyAsync(mine, a.o, o_bytes, cudaMemcpyDefault, stream), "a copy");
@@ -251,6 +260,10 @@ class NcclRing : public RingLink {
  private:
   static void keep(ncclResult_t& first, ncclResult_t result) {
     if (first == ncclSuccess || first == ncclInProgress) first = result;
+  }
+  static void require_made(cudaStream_t stream) {
+    if (stream == cudaStreamPerThread)
+      throw std::invalid_argument("a ring over NCCL needs a stream that is the same in all threads");
   }
   template <class Call>
   void wait(const char* what, const Call& call) {

@@ -1,5 +1,8 @@
 // A ring of GPUs over NCCL: a thread or a process each, on one host or many. What waits for a peer
 // that says nothing ends at the deadline.
+//
+// NCCL enqueues from threads of its own: streams must be made ones. cudaStreamPerThread, which is another
+// stream in every thread, is refused.
 #pragma once
 
 #include <array>

@@ -214,11 +214,19 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Prefi
     __syncthreads();
     tile = next;
   }
-  SeenBefore before;
-  if (a.o_before) before = {a.o_before + head_at, a.lse_before + head};
-  finish<kHeadDim / 8, true>(o, rows, scale_log2, from + row, a.m, a.shape.heads, a.o + head_at,
-                             a.o32 ? a.o32 + head_at : nullptr, a.lse ? a.lse + head : nullptr,
-                             before);
+  const auto write = [&](auto carry) {
+    if (carry.before) {
+      carry.o_before = a.o_before + head_at;
+      carry.lse_before = a.lse_before + head;
+    }
+    if (carry.partial) carry.o32 = a.o32 + head_at;
+    finish<kHeadDim / 8>(o, rows, scale_log2, from + row, a.m, a.shape.heads, a.o + head_at,
+                         a.lse ? a.lse + head : nullptr, carry);
+  };
+  if (a.o_before)
+    a.o32 ? write(Carry<true, true>()) : write(Carry<true, false>());
+  else
+    a.o32 ? write(Carry<false, true>()) : write(Carry<false, false>());
 }
 
 template <int kHeadDim, int kKeys>

@@ -9,8 +9,7 @@
 namespace ringtide::kernels::cuda {
 namespace {
 
-// kCarry: partial results come in or go out.
-template <int kHeadDim, int kGroups, bool kCarry>
+template <int kHeadDim, int kGroups, class Carried>
 __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     attend(const __grid_constant__ PrefillAttention a, const __grid_constant__ PrefillMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -46,9 +45,18 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     producer.close();
   } else {
     more_registers<224>();
-    PrefillConsumer<kHeadDim, kGroups, kCarry>(a, shared, warpgroup).consume();
+    PrefillConsumer<kHeadDim, kGroups, Carried>(a, shared, warpgroup).consume();
   }
 #endif
+}
+
+template <int kHeadDim, int kGroups>
+auto kernel_of(const PrefillAttention& a) {
+  if (a.o_before)
+    return a.o32 ? attend<kHeadDim, kGroups, Carry<true, true>>
+                 : attend<kHeadDim, kGroups, Carry<true, false>>;
+  return a.o32 ? attend<kHeadDim, kGroups, Carry<false, true>>
+               : attend<kHeadDim, kGroups, Carry<false, false>>;
 }
 
 template <int kHeadDim, int kGroups>
@@ -56,8 +64,7 @@ void launch(const PrefillAttention& a, cudaStream_t stream) {
   using S = PrefillShared<kHeadDim, kGroups>;
   constexpr int kBytes = sizeof(S) + 1023;
   static_assert(kBytes <= kSharedBytes);
-  const auto kernel =
-      a.o_before || a.o32 ? attend<kHeadDim, kGroups, true> : attend<kHeadDim, kGroups, false>;
+  const auto kernel = kernel_of<kHeadDim, kGroups>(a);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "prefill_attention");
   const auto queries = [&](const bf16* q) {

@@ -11,7 +11,7 @@
 
 namespace ringtide::kernels::cuda {
 
-template <int kHeadDim, int kGroups, bool kCarry>
+template <int kHeadDim, int kGroups, class Carried>
 class PrefillConsumer {
  public:
   using S = PrefillShared<kHeadDim, kGroups>;
@@ -174,14 +174,15 @@ class PrefillConsumer {
   // The result of the item in hand.
   __device__ void write(float (&o)[kHeadDim / 2], const SoftmaxRows& rows) {
     const Item item(a_, S::kQueriesOfTile, item_);
-    SeenBefore before;
-    if (kCarry && a_.o_before) {
-      before = {a_.o_before + item.head * kHeadDim, a_.lse_before + item.head};
+    Carried carry;
+    if constexpr (Carried::before) {
+      carry.o_before = a_.o_before + item.head * kHeadDim;
+      carry.lse_before = a_.lse_before + item.head;
     }
-    finish<kHeadDim / 8, kCarry>(o, rows, scale_log2_, item.tile * S::kQueriesOfTile + row_, a_.m,
-                                 a_.shape.heads, a_.o + item.head * kHeadDim,
-                                 kCarry && a_.o32 ? a_.o32 + item.head * kHeadDim : nullptr,
-                                 a_.lse ? a_.lse + item.head : nullptr, before);
+    if constexpr (Carried::partial) carry.o32 = a_.o32 + item.head * kHeadDim;
+    finish<kHeadDim / 8>(o, rows, scale_log2_, item.tile * S::kQueriesOfTile + row_, a_.m,
+                         a_.shape.heads, a_.o + item.head * kHeadDim,
+                         a_.lse ? a_.lse + item.head : nullptr, carry);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) o[i] = 0;
   }

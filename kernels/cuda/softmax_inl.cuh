@@ -64,6 +64,8 @@ __device__ inline void mask(float (&s)[4 * kBlocks], int row, int32_t begin, int
 template <int kBlocks>
 __device__ inline void absorb(float (&s)[4 * kBlocks], float scale_log2, SoftmaxRows& rows,
                               float (&scale_before)[2]) {
+  // Both rows' maxima before both rows' weights: the exchange of one hides behind the other.
+  float maxima[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     // Four at a time: one would wait for the other's result.
@@ -73,9 +75,18 @@ __device__ inline void absorb(float (&s)[4 * kBlocks], float scale_log2, Softmax
 #pragma unroll
     for (int b = 4; b < kBlocks; ++b)
       parts[b % 4] = fmaxf(parts[b % 4], fmaxf(s[4 * b + 2 * half], s[4 * b + 2 * half + 1]));
-    float most = fmaxf(rows.max[half], fmaxf(fmaxf(parts[0], parts[1]), fmaxf(parts[2], parts[3])));
-    most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-    most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+    maxima[half] =
+        fmaxf(rows.max[half], fmaxf(fmaxf(parts[0], parts[1]), fmaxf(parts[2], parts[3])));
+  }
+#pragma unroll
+  for (int lanes = 1; lanes <= 2; lanes *= 2) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      maxima[half] = fmaxf(maxima[half], __shfl_xor_sync(~0u, maxima[half], lanes));
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float most = maxima[half];
     const float shift = most == -INFINITY ? 0 : __fmul_rn(most, scale_log2);
     // Rounded as the shift is: a maximum that stays gives exactly 1.
     scale_before[half] = exp2_fast(__fmul_rn(rows.max[half], scale_log2) - shift);
@@ -124,19 +135,24 @@ __device__ inline void transpose_quad(uint32_t (&w)[4]) {
   }
 }
 
-// What the queries saw before, of one head of query 0: (o, lse); null: nothing.
-struct SeenBefore {
-  const float* o = nullptr;
-  const float* lse = nullptr;
+// Partial results: whether queries saw something before, and whether what they saw goes out as such.
+// Known when a kernel is compiled: a branch costs its loop the registers that it is short of.
+template <bool kBefore, bool kPartial>
+struct Carry {
+  static constexpr bool before = kBefore, partial = kPartial;
+  // Of one head of query 0; of a kind that is not carried, not used.
+  const float* o_before = nullptr;
+  const float* lse_before = nullptr;
+  float* o32 = nullptr;  // may be o_before
 };
 
 // Divides by the sums, merges with what was seen before, and writes row g to query `row` and row g + 8
 // to query row + 8 of one head, where they are below m. o and lse are those of that head of query 0;
-// lse may be null. Where o32 is given it is written in place of o; it may be what was seen before.
-template <int kBlocks, bool kCarry>
+// lse may be null, and may be lse_before.
+template <int kBlocks, class Carried>
 __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, float scale_log2,
-                              int row, int m, int heads, bf16* o_out, float* o32, float* lse_out,
-                              const SeenBefore& before) {
+                              int row, int m, int heads, bf16* o_out, float* lse_out,
+                              const Carried& carry) {
   const int quarter = threadIdx.x % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -147,52 +163,53 @@ __device__ inline void finish(float (&o)[4 * kBlocks], const SoftmaxRows& rows, 
     const int64_t query = row + 8 * half;
     const bool real = query < m;
     float lse = sum > 0 ? __fmaf_rn(rows.max[half], scale_log2, log2f(sum)) : -INFINITY;
-    if constexpr (kCarry) {
-      if (before.o) {
-        const float lse_before = real ? before.lse[query * heads] * kLog2E : -INFINITY;
-        const float most = fmaxf(lse, lse_before);
-        const float shift = most == -INFINITY ? 0 : most;
-        const float own = exp2_fast(lse - shift), other = exp2_fast(lse_before - shift);
-        const float total = own + other;
-        const float part = total > 0 ? __fdividef(1, total) : 0;
-        const float share = other * part;
-        inverse *= own * part;
-        lse = total > 0 ? most + log2f(total) : -INFINITY;
-        const float* from = before.o + query * heads * (8 * kBlocks) + 2 * quarter;
+    if constexpr (Carried::before) {
+      // Rows that are not there read another's, without a branch. Of the four threads that share a
+      // row one reads lse, since it is the one that may write there.
+      const int64_t there = min(query, int64_t{m} - 1);
+      const float lse_before =
+          __shfl_sync(~0u, carry.lse_before[there * heads], threadIdx.x % 32 & ~3) * kLog2E;
+      const float most = fmaxf(lse, lse_before);
+      const float shift = most == -INFINITY ? 0 : most;
+      const float own = exp2_fast(lse - shift), other = exp2_fast(lse_before - shift);
+      const float total = own + other;
+      const float part = total > 0 ? __fdividef(1, total) : 0;
+      const float share = other * part;
+      inverse *= own * part;
+      lse = total > 0 ? most + log2f(total) : -INFINITY;
+      const float* from = carry.o_before + there * heads * (8 * kBlocks) + 2 * quarter;
 #pragma unroll
-        for (int b = 0; b < kBlocks; ++b) {
-          float* x = &o[4 * b + 2 * half];
-          const float2 y =
-              real ? *reinterpret_cast<const float2*>(from + 8 * b) : make_float2(0, 0);
-          x[0] = __fmaf_rn(x[0], inverse, y.x * share);
-          x[1] = __fmaf_rn(x[1], inverse, y.y * share);
-          // Few loads ahead: registers are short here.
-          if (b % 4 == 3) asm volatile("" ::: "memory");
-        }
-        inverse = 1;
-        __syncwarp();  // all have read the lse that one writes
+      for (int b = 0; b < kBlocks; ++b) {
+        float* x = &o[4 * b + 2 * half];
+        const float2 y = *reinterpret_cast<const float2*>(from + 8 * b);
+        x[0] = __fmaf_rn(x[0], inverse, y.x * share);
+        x[1] = __fmaf_rn(x[1], inverse, y.y * share);
+        // Few loads ahead: registers are short here.
+        if (b % 4 == 3) asm volatile("" ::: "memory");
       }
-      if (o32) {
-        float* to = o32 + query * heads * (8 * kBlocks) + 2 * quarter;
-#pragma unroll
-        for (int b = 0; b < kBlocks; ++b) {
-          const float* x = &o[4 * b + 2 * half];
-          if (real)
-            *reinterpret_cast<float2*>(to + 8 * b) = make_float2(x[0] * inverse, x[1] * inverse);
-        }
-      }
+      inverse = 1;
     }
-    bf16* to = o_out + query * heads * (8 * kBlocks);
+    if constexpr (Carried::partial) {
+      float* to = carry.o32 + query * heads * (8 * kBlocks) + 2 * quarter;
 #pragma unroll
-    for (int b = 0; !(kCarry && o32) && b < kBlocks; b += 4) {
-      uint32_t w[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* x = &o[4 * (b + i) + 2 * half];
-        w[i] = pack_bf16(x[0] * inverse, x[1] * inverse);
+      for (int b = 0; b < kBlocks; ++b) {
+        const float* x = &o[4 * b + 2 * half];
+        if (real)
+          *reinterpret_cast<float2*>(to + 8 * b) = make_float2(x[0] * inverse, x[1] * inverse);
       }
-      transpose_quad(w);
-      if (real) *reinterpret_cast<uint4*>(to + 8 * (b + quarter)) = {w[0], w[1], w[2], w[3]};
+    } else {
+      bf16* to = o_out + query * heads * (8 * kBlocks);
+#pragma unroll
+      for (int b = 0; b < kBlocks; b += 4) {
+        uint32_t w[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float* x = &o[4 * (b + i) + 2 * half];
+          w[i] = pack_bf16(x[0] * inverse, x[1] * inverse);
+        }
+        transpose_quad(w);
+        if (real) *reinterpret_cast<uint4*>(to + 8 * (b + quarter)) = {w[0], w[1], w[2], w[3]};
+      }
     }
     if (real && lse_out && quarter == 0) lse_out[query * heads] = lse * kLn2;
   }

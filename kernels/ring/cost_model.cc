@@ -18,6 +18,20 @@ double prefill_seconds(const AttentionShape& shape, const Rates& rates, double f
   return (n - 1) * std::max(hop, transfer) + hop;
 }
 
+PassSeconds pass_seconds(const AttentionShape& shape, const Rates& rates, double rows,
+                         double keys) {
+  const double tiles = std::ceil(rows / rates.tile) * shape.heads;
+  const double rounds = std::ceil(tiles / rates.units);
+  const double hop = rounds * rates.tile * rates.units / shape.heads * keys * 4.0 * shape.heads *
+                     shape.head_dim / rates.attention_flops;
+  const double kv_bytes = 2.0 * shape.kv_heads * shape.head_dim * shape.element_bytes * keys;
+  const double query_bytes = rows * shape.heads * shape.head_dim * shape.element_bytes;
+  const double partial_bytes = rows * shape.heads * (shape.head_dim + 1) * sizeof(float);
+  return {std::max(hop, kv_bytes / rates.link_bytes + rates.link_seconds) + hop,
+          std::max(hop, query_bytes / rates.link_bytes + rates.link_seconds) + hop +
+              (partial_bytes + query_bytes) / rates.link_bytes + 3 * rates.link_seconds};
+}
+
 double decode_seconds(const AttentionShape& shape, const Rates& rates, double tokens, double rows,
                       int shards) {
   const double bytes =

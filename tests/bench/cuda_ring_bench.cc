@@ -4,7 +4,7 @@
 // Efficiency is the time of one GPU, the mean of both alone with the same kernel, by twice the
 // ring's. A run is several layers one after the other; times are medians.
 //
-// Usage: cuda_ring_bench [short]: without the longest prompts.
+// Usage: cuda_ring_bench [short | copy]: without the longest prompts; over copy engines only.
 #include <cuda_bf16.h>
 #include <algorithm>
 #include <barrier>
@@ -57,6 +57,16 @@ struct Normals : Memory<bf16> {
   }
 };
 
+// A stream of this thread, on its device, that other threads can name.
+cudaStream_t own_stream() {
+  thread_local const struct Own {
+    Own() { check(cudaStreamCreate(&stream), "a stream"); }
+    ~Own() { cudaStreamDestroy(stream); }
+    cudaStream_t stream = nullptr;
+  } own;
+  return own.stream;
+}
+
 // What runs between two GPUs, and how.
 struct Way {
   std::string name;
@@ -107,7 +117,7 @@ double median(std::vector<double> x) {
 // Seconds of one call, by shard; all shards begin together. `finish` waits for the stream.
 double measure(const std::function<void()>& call, const std::function<void()>& finish,
                double expected) {
-  const cudaStream_t stream = cudaStreamPerThread;
+  const cudaStream_t stream = own_stream();
   cudaEvent_t from, to;
   check(cudaEventCreate(&from), "event");
   check(cudaEventCreate(&to), "event");
@@ -173,7 +183,7 @@ std::vector<int64_t> first_blocks(int64_t n) {
   for (int64_t i = 0; i < n; ++i) blocks[i] = i;
   return blocks;
 }
-void wait_for_stream() { check(cudaStreamSynchronize(cudaStreamPerThread), "run"); }
+void wait_for_stream() { check(cudaStreamSynchronize(own_stream()), "run"); }
 
 // The mean of both GPUs, each alone with the whole prompt.
 double one_gpu_prefill(int64_t tokens) {
@@ -198,7 +208,7 @@ double one_gpu_prefill(int64_t tokens) {
            a.o = o.data;
            a.lse = lse.data;
            a.work = work.data;
-           return measure([&] { prefill_attention(a, cudaStreamPerThread); }, wait_for_stream,
+           return measure([&] { prefill_attention(a, own_stream()); }, wait_for_stream,
                           attention_flops(tokens) / 6e14);
          })
       .mean;
@@ -230,8 +240,8 @@ double ring_prefill(int64_t tokens, const Way& way) {
            layer.o = o.data;
            layer.lse = lse.data;
            uint64_t& number = links.number[shard];
-           return measure([&] { number = prefill.run(layer, number, link, cudaStreamPerThread); },
-                          [&] { link.finish(cudaStreamPerThread); },
+           return measure([&] { number = prefill.run(layer, number, link, own_stream()); },
+                          [&] { link.finish(own_stream()); },
                           attention_flops(tokens) / 6e14 / kShards);
          })
       .longest;
@@ -278,7 +288,7 @@ double striped_prefill(int64_t tokens, const Way& way) {
            const size_t bytes = rows * 128 * sizeof(bf16);
            return measure(
                [&] {
-                 const cudaStream_t stream = cudaStreamPerThread;
+                 const cudaStream_t stream = own_stream();
                  check(cudaEventRecord(ready, stream), "event");
                  check(cudaStreamWaitEvent(travel, ready), "event");
                  link.step({number++, arena.data, bytes, arena.data + rows * 128, bytes}, travel);
@@ -295,7 +305,7 @@ double striped_prefill(int64_t tokens, const Way& way) {
                  hop.o = o.data;
                  prefill_attention(hop, stream);
                },
-               [&] { link.finish(cudaStreamPerThread); }, attention_flops(tokens) / 6e14 / kShards);
+               [&] { link.finish(own_stream()); }, attention_flops(tokens) / 6e14 / kShards);
          })
       .longest;
 }
@@ -309,9 +319,9 @@ double transfer(const Way& way, size_t bytes) {
            uint64_t& number = links.number[shard];
            return measure(
                [&] {
-                 link.step({number++, from.data, bytes, to.data, bytes}, cudaStreamPerThread);
+                 link.step({number++, from.data, bytes, to.data, bytes}, own_stream());
                },
-               [&] { link.finish(cudaStreamPerThread); }, 20e-6 + bytes / 3e11);
+               [&] { link.finish(own_stream()); }, 20e-6 + bytes / 3e11);
          })
       .longest;
 }
@@ -329,8 +339,8 @@ double exchange(const Way& way) {
            merge.o = part.data;
            merge.lse = part.data + kWidth;
            merge.merged = o.data;
-           return measure([&] { link.merge(merge, cudaStreamPerThread); },
-                          [&] { link.finish(cudaStreamPerThread); }, 20e-6);
+           return measure([&] { link.merge(merge, own_stream()); },
+                          [&] { link.finish(own_stream()); }, 20e-6);
          })
       .longest;
 }
@@ -373,12 +383,12 @@ double decode(int64_t tokens, const Way* way) {
     a.lse = lse.data;
     const double expected = 4096.0 * n * kUnit / 3e12;
     if (!way) {
-      return measure([&] { decode_attention(a.local, cudaStreamPerThread); }, wait_for_stream,
+      return measure([&] { decode_attention(a.local, own_stream()); }, wait_for_stream,
                      expected);
     }
     RingLink& link = links->at(shard);
-    return measure([&] { ring_decode(a, link, cudaStreamPerThread); },
-                   [&] { link.finish(cudaStreamPerThread); }, expected + 20e-6);
+    return measure([&] { ring_decode(a, link, own_stream()); },
+                   [&] { link.finish(own_stream()); }, expected + 20e-6);
   });
   return way ? both.longest : both.mean;
 }
@@ -404,7 +414,7 @@ void predict(const ring::Rates& rates) {
   }
 }
 
-int run(bool all) {
+int run(bool all, bool nccl) {
   int devices = 0;
   check(cudaGetDeviceCount(&devices), "no device");
   if (devices < kShards) {
@@ -415,8 +425,9 @@ int run(bool all) {
   check(cudaGetDeviceProperties(&device, 0), "no device");
   std::printf("2 x %s\n\n%-22s %12s %12s %12s %12s\n", device.name, "transfer both ways",
               "4 KiB us", "1 MiB GB/s", "16 MiB GB/s", "256 MiB GB/s");
-  const std::vector<Way> ways = {
+  std::vector<Way> ways = {
       {"copy engines"}, {"NCCL", true}, {"NCCL 16 blocks", true, 16}, {"NCCL 8 blocks", true, 8}};
+  if (!nccl) ways.resize(1);
   ring::Rates rates;
   for (const Way& way : ways) {
     const double latency = transfer(way, 4096);
@@ -482,7 +493,8 @@ int run(bool all) {
 
 int main(int argc, char** argv) {
   try {
-    return ringtide::kernels::cuda::run(argc < 2 || std::string_view(argv[1]) != "short");
+    const std::string_view what = argc > 1 ? argv[1] : "";
+    return ringtide::kernels::cuda::run(what != "short", what != "copy");
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 1;

@@ -115,6 +115,16 @@ struct RingSequence {
   std::vector<bf16> k, v, q;
 };
 
+// A stream of this thread, on its device, that other threads can name.
+inline cudaStream_t own_stream() {
+  thread_local const struct Own {
+    Own() { check(cudaStreamCreate(&stream), "a stream"); }
+    ~Own() { cudaStreamDestroy(stream); }
+    cudaStream_t stream = nullptr;
+  } own;
+  return own.stream;
+}
+
 // Runs body(shard) in a thread each, on its device; what they threw, empty if nothing.
 inline std::vector<std::string> on_devices(const std::vector<int>& devices,
                                            const std::function<void(int)>& body) {

@@ -77,8 +77,8 @@ struct CudaRing : DeviceTest {
       layer.lse = out_lse;
       uint64_t number = 0;
       // Twice: buffers and events are used again.
-      for (int i = 0; i < 2; ++i) number = prefill.run(layer, number, end, cudaStreamPerThread);
-      end.finish(cudaStreamPerThread);
+      for (int i = 0; i < 2; ++i) number = prefill.run(layer, number, end, own_stream());
+      end.finish(own_stream());
       o[shard] = out.host();
       lse[shard] = out_lse.host();
     });
@@ -148,8 +148,8 @@ struct CudaRing : DeviceTest {
       a.lse = out_lse;
       check(cudaDeviceSynchronize(), "inputs");
       ready.arrive_and_wait();
-      for (int i = 0; i < 3; ++i) ring_decode(a, end, cudaStreamPerThread);
-      end.finish(cudaStreamPerThread);
+      for (int i = 0; i < 3; ++i) ring_decode(a, end, own_stream());
+      end.finish(own_stream());
       o[shard] = out.host();
       lse[shard] = out_lse.host();
     });
@@ -219,7 +219,7 @@ TEST_F(CudaRing, ASilentPeerEndsInAnErrorOverCopyEngines) {
   const auto thrown = on_devices(on, [&](int s) {
     if (s == 1) return;
     Device<float> x(64), y(64);
-    ring.at(s).step({0, x.data(), 256, y.data(), 256}, cudaStreamPerThread);
+    ring.at(s).step({0, x.data(), 256, y.data(), 256}, own_stream());
   });
   EXPECT_LT(Clock::now() - began, milliseconds(5000));
   EXPECT_EQ(thrown[0], "shard 0 got nothing from shard 1 at step 0 within 200 ms");
@@ -289,12 +289,17 @@ class PeerProcess {
   pid_t pid_ = 0;
 };
 
+// What a transfer may still touch is not freed: it stays where a step fails.
 void take_steps(RingLink& link, int n) {
-  Device<float> x(1 << 20), y(1 << 20);
   const size_t bytes = 4 << 20;
+  void *x = nullptr, *y = nullptr;
+  check(cudaMalloc(&x, bytes), "cudaMalloc");
+  check(cudaMalloc(&y, bytes), "cudaMalloc");
   for (int i = 0; i < n; ++i)
-    link.step({static_cast<uint64_t>(i), x.data(), bytes, y.data(), bytes}, cudaStreamPerThread);
-  link.finish(cudaStreamPerThread);
+    link.step({static_cast<uint64_t>(i), x, bytes, y, bytes}, own_stream());
+  link.finish(own_stream());
+  cudaFree(x);
+  cudaFree(y);
 }
 
 TEST(CudaRingNcclPeer, Runs) {
@@ -314,16 +319,16 @@ TEST(CudaRingNcclPeer, Runs) {
 // The peer takes part in some steps, then never again, or dies: what runs is ended, and a new ring
 // works.
 TEST_F(CudaRingNccl, APeerThatFallsSilentEndsInAnErrorAndANewRingWorks) {
-  for (const int good : {0, 1, 3}) {
+  for (const int good : {0, 2}) {
     for (const bool dies : {false, true}) {
       const NcclId id = make_nccl_id();
       PeerProcess peer(id, good);
       const auto thrown = on_devices({0}, [&](int) {
-        const auto link = make_nccl_ring(id, 0, 2, {milliseconds(4000), 4});
+        const auto link = make_nccl_ring(id, 0, 2, {milliseconds(2500), 4});
         take_steps(*link, 0);
         std::thread killer([&] {
           if (!dies) return;
-          std::this_thread::sleep_for(milliseconds(1000));
+          std::this_thread::sleep_for(milliseconds(500));
           peer.end();
         });
         const auto began = Clock::now();
@@ -333,17 +338,18 @@ TEST_F(CudaRingNccl, APeerThatFallsSilentEndsInAnErrorAndANewRingWorks) {
         } catch (const ring::RingError& e) {
           first = e.what();
         }
-        EXPECT_LT(Clock::now() - began, milliseconds(6000));
+        EXPECT_LT(Clock::now() - began, milliseconds(4000));
         killer.join();
         EXPECT_NE(first, "") << "after " << good;
         try {
-          link->finish(cudaStreamPerThread);
+          link->finish(own_stream());
           ADD_FAILURE() << "the ring was over";
         } catch (const ring::RingError& e) {
           EXPECT_EQ(e.what(), first) << "what is over stays over, for the same reason";
         }
         std::printf("%d good steps, the peer %s: %s\n", good, dies ? "dies" : "is silent",
                     first.c_str());
+        std::fflush(stdout);
       });
       EXPECT_EQ(thrown[0], "");
     }
@@ -379,24 +385,34 @@ TEST_F(CudaRingNccl, AnAbortEndsAWait) {
     ends[s] = make_nccl_ring(id, s, 2, {milliseconds(60000), 4});
     Device<float> x(64), y(64);
     for (int i = 0; i < 1 + (s == 0); ++i)
-      ends[s]->step({static_cast<uint64_t>(i), x.data(), 256, y.data(), 256}, cudaStreamPerThread);
+      ends[s]->step({static_cast<uint64_t>(i), x.data(), 256, y.data(), 256}, own_stream());
     if (s == 1) {
-      ends[1]->finish(cudaStreamPerThread);
+      ends[1]->finish(own_stream());
       std::this_thread::sleep_for(milliseconds(100));
       ends[0]->abort("shard 1 is lost");
       return;
     }
-    ends[0]->finish(cudaStreamPerThread);
+    ends[0]->finish(own_stream());
   });
   EXPECT_LT(Clock::now() - began, milliseconds(20000));
   EXPECT_NE(thrown[0].find("shard 1 is lost"), std::string::npos) << thrown[0];
+}
+
+TEST_F(CudaRingNccl, AStreamOfEachThreadIsRefused) {
+  const NcclId id = make_nccl_id();
+  const auto thrown = on_devices({0, 1}, [&](int s) {
+    const auto end = make_nccl_ring(id, s, 2, {milliseconds(3000), 0});
+    end->step({0, nullptr, 0, nullptr, 0}, cudaStreamPerThread);
+  });
+  for (const auto& what : thrown)
+    EXPECT_NE(what.find("the same in all threads"), std::string::npos) << what;
 }
 
 TEST_F(CudaRingNccl, AStepOutOfTurnIsAnError) {
   const NcclId id = make_nccl_id();
   const auto thrown = on_devices({0, 1}, [&](int s) {
     const auto end = make_nccl_ring(id, s, 2, {milliseconds(3000), 0});
-    end->step({1, nullptr, 0, nullptr, 0}, cudaStreamPerThread);
+    end->step({1, nullptr, 0, nullptr, 0}, own_stream());
   });
   for (const auto& what : thrown)
     EXPECT_NE(what.find("step 1 begins out of turn"), std::string::npos) << what;
