@@ -33,7 +33,8 @@ Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
   const int64_t token_bytes = int64_t{4} * c.layers * c.kv_heads * c.head_dim;
   Rates rates;
   for (const int64_t tokens : {131072, 262144, 524288}) {
-    // A prompt of twice the length takes four times as long; its rate on one GPU is known from this.
+    // A prompt of twice the length takes four times as long; its rate on one GPU is known from
+    // this.
     if (tokens > b.longest || (!decode && tokens == 262144)) continue;
     if ((tokens + b.engine.pass_tokens) * token_bytes > engine.stats().gpu_budget) continue;
     rates[tokens] = decode ? run.decode_rate(1, tokens) : run.prefill_rate(tokens);
@@ -43,9 +44,8 @@ Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
 
 std::unique_ptr<model::Engine> ring(const RingBench& b,
                                     std::optional<kernels::ring::Mode> only = {}) {
-  return model::make_gpu_ring_engine(
-      b.shards, [&](int shard) { return open(b.first_gpu + shard); }, b.model, b.engine,
-      {.deadline = kDeadline, .only = only});
+  return model::make_gpu_ring_engine(b.shards, [&](int shard) { return open(b.first_gpu + shard); },
+                                     b.model, b.engine, {.deadline = kDeadline, .only = only});
 }
 
 void measure_appends(const RingBench& b, Figures& figures) {
@@ -54,7 +54,8 @@ void measure_appends(const RingBench& b, Figures& figures) {
     const char* name;
     std::optional<Mode> only;
   };
-  for (const Way& way : {Way{"keys pass", Mode::PassKv}, {"queries pass", Mode::PassQ}, {"chosen", {}}}) {
+  for (const Way& way :
+       {Way{"keys pass", Mode::PassKv}, {"queries pass", Mode::PassQ}, {"chosen", {}}}) {
     const auto engine = ring(b, way.only);
     Figures unused([](const Figure&) {});
     EngineBench run(*engine, *b.model, unused);

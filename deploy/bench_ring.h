@@ -1,5 +1,5 @@
-// A ring of GPUs beside one of them: prefill and decoding of one long session under `exact`; and, on
-// two GPUs, appends to it by either way of the ring, and by the one that is chosen.
+// A ring of GPUs beside one of them: prefill and decoding of one long session under `exact`; and,
+// on two GPUs, appends to it by either way of the ring, and by the one that is chosen.
 #pragma once
 
 #include <cstdint>

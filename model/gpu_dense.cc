@@ -33,15 +33,17 @@ GpuDense::GpuDense(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
     floats = std::max(floats, gpu.few_rows_scratch(n, k));
   scratch_.need(floats * 4);
   gpu.fill(scratch_.full(), 0, floats * 4);
-  // What a product of many rows takes when it first runs is taken now: later another GPU may wait for
-  // this one. The results are nobody's.
+  // What a product of many rows takes when it first runs is taken now: later another GPU may wait
+  // for this one. The results are nobody's.
   const GpuLayerWeights& w = weights.layers()[0];
   gpu.fill(h_.half(), 0, int64_t{c.hidden} * 2);
   gpu.fill(gated_.half(), 0, int64_t{c.ffn} * 2);
   gpu.fill(qkv_.half(), 0, qkv_row() * 2);
   gpu.fill(gate_up_.full(), 0, int64_t{c.hidden} * 4);
-  product(h_.half(), w.qkv, 1, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace, Path::Many);
-  product(qkv_.half(), w.wo, 1, c.hidden, q_row(), nullptr, gate_up_.full(), Write::Add, Path::Many);
+  product(h_.half(), w.qkv, 1, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace,
+          Path::Many);
+  product(qkv_.half(), w.wo, 1, c.hidden, q_row(), nullptr, gate_up_.full(), Write::Add,
+          Path::Many);
   product(gated_.half(), w.down, 1, c.hidden, c.ffn, nullptr, gate_up_.full(), Write::Add,
           Path::Many);
   product(h_.half(), w.gate_up, 1, 2 * int64_t{c.ffn}, c.hidden, gate_up_.half(), nullptr,

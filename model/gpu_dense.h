@@ -1,5 +1,5 @@
-// The parts of a model that look at each token by itself: norms, products, the feed-forward, logits.
-// Many rows are taken in parts, so that what they need in between stays small.
+// The parts of a model that look at each token by itself: norms, products, the feed-forward,
+// logits. Many rows are taken in parts, so that what they need in between stays small.
 //
 // The engine's thread only.
 #pragma once

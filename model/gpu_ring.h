@@ -1,9 +1,9 @@
 // Engines of GPUs that hold one model's sequences together, under `exact`.
 //
-// A shard's engine is an engine of which every call is collective: all shards make the same calls in
-// the same order, and have the same results. What a shard cannot do alone it throws like all others
-// (OutOfBudget, ModelError); where one breaks, all end in kernels::ring::RingError, and the ring is
-// over. Nothing is kept in a store: a sequence that is restored runs again from its tokens.
+// A shard's engine is an engine of which every call is collective: all shards make the same calls
+// in the same order, and have the same results. What a shard cannot do alone it throws like all
+// others (OutOfBudget, ModelError); where one breaks, all end in kernels::ring::RingError, and the
+// ring is over. Nothing is kept in a store: a sequence that is restored runs again from its tokens.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// Passes over one token each of several contexts: every shard computes all rows and attends with what
-// it holds. A graph, and what it reads.
+// Passes over one token each of several contexts: every shard computes all rows and attends with
+// what it holds. A graph, and what it reads.
 #include <algorithm>
 #include <bit>
 

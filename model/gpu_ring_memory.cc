@@ -58,8 +58,8 @@ const std::byte* GpuRingMemory::together(const std::vector<int64_t>& blocks, int
 
 void GpuRingMemory::reserve(int shard, int64_t blocks) {
   if (used_[shard] + blocks > blocks_) {
-    throw OutOfBudget("GPU memory of shard " + std::to_string(shard) + " is used up: " +
-                      std::to_string(blocks_ * kPage) +
+    throw OutOfBudget("GPU memory of shard " + std::to_string(shard) +
+                      " is used up: " + std::to_string(blocks_ * kPage) +
                       " tokens a shard; raise --gpu-memory, add GPUs or close sessions");
   }
   used_[shard] += blocks;

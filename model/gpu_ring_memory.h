@@ -37,8 +37,8 @@ class GpuRingMemory {
   int32_t layer_rows() const { return static_cast<int32_t>(blocks_ * block_rows_); }
   int32_t receive_row(int buffer) const { return (layers_ + buffer) * layer_rows(); }
   std::byte* at(int64_t row) const { return base_ + row * row_bytes_; }
-  // The first `count` of these blocks in one layer, side by side: where they are, or copied together
-  // on the copy queue.
+  // The first `count` of these blocks in one layer, side by side: where they are, or copied
+  // together on the copy queue.
   const std::byte* together(const std::vector<int64_t>& blocks, int64_t count, int layer);
 
   // Room on a shard, by count. Throws OutOfBudget.

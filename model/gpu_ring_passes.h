@@ -100,16 +100,16 @@ class GpuRingPasses {
 
   GpuDense dense_;
   // Activations, (rows, ...).
-  GpuBuffer x_;         // hidden, float32: residual stream
-  GpuBuffer step_x_;    // the same of a decode step
-  GpuBuffer q_;         // heads * head_dim, rotated
-  GpuBuffer o_;         // heads * head_dim
-  GpuBuffer partial_;   // heads * head_dim, float32: of the blocks that were here so far
-  GpuBuffer lse_;       // heads
+  GpuBuffer x_;        // hidden, float32: residual stream
+  GpuBuffer step_x_;   // the same of a decode step
+  GpuBuffer q_;        // heads * head_dim, rotated
+  GpuBuffer o_;        // heads * head_dim
+  GpuBuffer partial_;  // heads * head_dim, float32: of the blocks that were here so far
+  GpuBuffer lse_;      // heads
   // As q_, partial_, lse_ and o_, of queries that came from the other shard: kVisitors rows.
   GpuBuffer q_there_, partial_there_, lse_there_, o_there_;
-  GpuBuffer last_;      // hidden, float32, of each shard
-  GpuBuffer work_;      // PrefillAttention::work
+  GpuBuffer last_;                  // hidden, float32, of each shard
+  GpuBuffer work_;                  // PrefillAttention::work
   GpuBuffer step_logits_, logits_;  // vocabulary, float32
   GpuBuffer attention_scratch_;     // of decode attention
   GpuInputs block_inputs_, step_inputs_;

@@ -1,7 +1,7 @@
 // Passes over many tokens: a shard computes its own rows. The keys and values of the other shards
 // pass by while it attends to those that are here; or, where that is faster, its queries visit the
-// other shard and come back with their results. Either way a query attends to its own shard's blocks
-// first, then to the others' in the order of the ring, so that the bits are the same.
+// other shard and come back with their results. Either way a query attends to its own shard's
+// blocks first, then to the others' in the order of the ring, so that the bits are the same.
 #include <algorithm>
 
 #include "kernels/ring/cost_model.h"
@@ -60,10 +60,10 @@ bool GpuRingPasses::queries_pass(const GpuRingContext& context, Tokens fresh) co
   for (int s = 0; s < shards_; ++s)
     if (rows_of(placement.runs(s, fresh)) > kVisitors) return false;
   if (only_) return *only_ == Mode::PassQ;
-  const kernels::ring::PassSeconds seconds = kernels::ring::pass_seconds(
-      {shape_.heads, shape_.kv_heads, shape_.head_dim, 2}, rates_,
-      static_cast<double>(rows_of(placement.runs(0, fresh))),
-      static_cast<double>(placement.tokens_of(0)));
+  const kernels::ring::PassSeconds seconds =
+      kernels::ring::pass_seconds({shape_.heads, shape_.kv_heads, shape_.head_dim, 2}, rates_,
+                                  static_cast<double>(rows_of(placement.runs(0, fresh))),
+                                  static_cast<double>(placement.tokens_of(0)));
   return seconds.queries < seconds.keys;
 }
 

@@ -17,8 +17,9 @@ class GpuSampler {
  public:
   GpuSampler(kernels::Gpu& gpu, int32_t vocabulary);
 
-  // Enqueues the sampling of rows that lie side by side in `logits`, at most kFewRows, each after its
-  // sequence's past. Returns whether the logits are no longer what they were: a penalty changes them.
+  // Enqueues the sampling of rows that lie side by side in `logits`, at most kFewRows, each after
+  // its sequence's past. Returns whether the logits are no longer what they were: a penalty changes
+  // them.
   bool enqueue(float* logits, std::span<const History* const> pasts,
                std::span<const SamplingParams> params);
   // The tokens of the last enqueue(), once the compute queue has been waited for.

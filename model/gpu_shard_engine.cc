@@ -19,10 +19,10 @@ int64_t own_blocks(const Model& model, const EngineOptions& options, const kerne
   const int64_t limit = options.gpu_memory > 0 ? std::min(options.gpu_memory, gpu.free_bytes)
                                                : gpu.free_bytes / 10 * 9;
   const int32_t rows = GpuRingPasses::rows_of_pass(options.pass_tokens, shards);
-  const int64_t fixed = GpuWeights::bytes(model) +
-                        GpuRingPasses::bytes(model.config, rows, shards) + limit / 64;
-  return std::max<int64_t>(0, limit - fixed) / (GpuRingMemory::bytes(model.config, shards) +
-                                                GpuRingPasses::bytes_of_block(shards));
+  const int64_t fixed =
+      GpuWeights::bytes(model) + GpuRingPasses::bytes(model.config, rows, shards) + limit / 64;
+  return std::max<int64_t>(0, limit - fixed) /
+         (GpuRingMemory::bytes(model.config, shards) + GpuRingPasses::bytes_of_block(shards));
 }
 
 // The smallest of what the shards give: the link's first step.
@@ -30,7 +30,8 @@ int64_t least(kernels::Gpu& gpu, kernels::cuda::RingLink& link, int64_t mine) {
   std::vector<int64_t> all(link.shards());
   const GpuBuffer here(gpu, 8), there(gpu, 8 * link.shards());
   gpu.copy(here.as<int64_t>(), &mine, 8);
-  gpu.ring_gather(link, 0, here.as<int64_t>(), 8, there.as<int64_t>(), kernels::Gpu::Queue::Compute);
+  gpu.ring_gather(link, 0, here.as<int64_t>(), 8, there.as<int64_t>(),
+                  kernels::Gpu::Queue::Compute);
   gpu.ring_finish(link);
   gpu.copy(all.data(), there.as<int64_t>(), 8 * link.shards());
   gpu.synchronize();
@@ -50,8 +51,7 @@ class GpuShardEngine final : public Engine {
         weights_(*gpu_, *model_),
         angles_(*gpu_, model_->config.rope_inv_freq, pass_rows()),
         memory_(*gpu_, model_->config, link.shards(), require(blocks_)),
-        passes_(*gpu_, *model_, weights_, memory_, angles_, link, 1, ring,
-                pass_rows()) {}
+        passes_(*gpu_, *model_, weights_, memory_, angles_, link, 1, ring, pass_rows()) {}
 
   void open(ContextId id, const PolicyConfig& config) override {
     close(id);
@@ -175,10 +175,9 @@ class GpuShardEngine final : public Engine {
     for (size_t i = 0, end; i < blocks.size(); i = end) {
       for (end = i + 1; end < blocks.size() && blocks[end] == blocks[end - 1] + 1;) ++end;
       for (int l = 0; l < model_->config.layers; ++l)
-        gpu_->fill_normal(
-            reinterpret_cast<kernels::cuda::bf16*>(
-                memory_.at(int64_t{l} * memory_.layer_rows() + memory_.row(blocks[i]))),
-            static_cast<int64_t>(end - i) * memory_.block_bytes() / 2, 1.0f, ++seed);
+        gpu_->fill_normal(reinterpret_cast<kernels::cuda::bf16*>(memory_.at(
+                              int64_t{l} * memory_.layer_rows() + memory_.row(blocks[i]))),
+                          static_cast<int64_t>(end - i) * memory_.block_bytes() / 2, 1.0f, ++seed);
     }
     gpu_->fill(context.hidden(), 0, int64_t{model_->config.hidden} * 4);
     gpu_->synchronize();
@@ -217,9 +216,8 @@ class GpuShardEngine final : public Engine {
     validate(config);
     if (const std::string why = gpu_ring_refusal(config, options_); !why.empty())
       throw ModelError("a ring of GPUs cannot serve this policy: " + why);
-    return std::make_unique<GpuRingContext>(History(config, fingerprint()), *gpu_, memory_,
-                                            angles_, link_.shard(), link_.shards(),
-                                            model_->config.hidden);
+    return std::make_unique<GpuRingContext>(History(config, fingerprint()), *gpu_, memory_, angles_,
+                                            link_.shard(), link_.shards(), model_->config.hidden);
   }
   GpuRingContext& get(ContextId id) {
     const auto found = contexts_.find(id);
@@ -295,8 +293,9 @@ class GpuShardEngine final : public Engine {
 
   static int64_t require(int64_t blocks) {
     if (blocks > 0) return blocks;
-    throw ModelError("a GPU of the ring has no memory left for sessions beside the model: raise "
-                     "--gpu-memory, lower --pass-tokens or free some");
+    throw ModelError(
+        "a GPU of the ring has no memory left for sessions beside the model: raise "
+        "--gpu-memory, lower --pass-tokens or free some");
   }
 
   // Constant after construction.

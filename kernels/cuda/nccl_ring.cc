@@ -24,10 +24,10 @@ void check_nccl(ncclResult_t result, const char* what) {
     throw RingError(std::string(what) + ": " + ncclGetErrorString(result));
 }
 
-// The communicator, and a guard that ends it when a wait outlasts its deadline: the thread that waits
-// may itself be held up, in NCCL or in the driver. Whoever waits is told before the communicator is
-// aborted, since that may take its time, or never come back: then the guard's thread stays behind
-// with it.
+// The communicator, and a guard that ends it when a wait outlasts its deadline: the thread that
+// waits may itself be held up, in NCCL or in the driver. Whoever waits is told before the
+// communicator is aborted, since that may take its time, or never come back: then the guard's
+// thread stays behind with it.
 class Guarded {
  public:
   explicit Guarded(std::chrono::milliseconds deadline) : state_(std::make_shared<State>()) {
@@ -126,7 +126,8 @@ class Guarded {
       std::unique_lock lock(mutex);
       while (!stop || (comm && !reason.empty())) {
         if (comm && !reason.empty()) {
-          // Whoever waits is about to notice, and leaves the communicator, unless it is held up there.
+          // Whoever waits is about to notice, and leaves the communicator, unless it is held up
+          // there.
           armed.wait_for(lock, std::chrono::milliseconds(200), [&] { return !due; });
           const ncclComm_t aborted = std::exchange(comm, nullptr);
           lock.unlock();
@@ -219,9 +220,8 @@ class NcclRing : public RingLink {
               cudaStream_t stream) override {
     require_made(stream);
     take_turn(number);
-    wait("a gather", [&](ncclComm_t comm) {
-      return ncclAllGather(mine, all, bytes, ncclChar, comm, stream);
-    });
+    wait("a gather",
+         [&](ncclComm_t comm) { return ncclAllGather(mine, all, bytes, ncclChar, comm, stream); });
   }
 
   void merge(const RingMerge& a, cudaStream_t stream) override {
@@ -263,7 +263,8 @@ class NcclRing : public RingLink {
   }
   static void require_made(cudaStream_t stream) {
     if (stream == cudaStreamPerThread)
-      throw std::invalid_argument("a ring over NCCL needs a stream that is the same in all threads");
+      throw std::invalid_argument(
+          "a ring over NCCL needs a stream that is the same in all threads");
   }
   template <class Call>
   void wait(const char* what, const Call& call) {

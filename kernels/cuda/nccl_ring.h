@@ -1,8 +1,8 @@
 // A ring of GPUs over NCCL: a thread or a process each, on one host or many. What waits for a peer
 // that says nothing ends at the deadline.
 //
-// NCCL enqueues from threads of its own: streams must be made ones. cudaStreamPerThread, which is another
-// stream in every thread, is refused.
+// NCCL enqueues from threads of its own: streams must be made ones. cudaStreamPerThread, which is
+// another stream in every thread, is refused.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ NcclId make_nccl_id();
 
 struct NcclOptions {
   std::chrono::milliseconds deadline{10000};  // of every wait, joining too
-  int max_blocks = 0;  // thread blocks, so multiprocessors, of a transfer; 0: NCCL's choice
+  int max_blocks = 0;       // thread blocks, so multiprocessors, of a transfer; 0: NCCL's choice
   int64_t part_floats = 0;  // of the largest part that is merged
 };
 

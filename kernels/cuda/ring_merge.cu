@@ -1,6 +1,5 @@
-#include "kernels/cuda/ring_merge.h"
-
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/ring_merge.h"
 
 namespace ringtide::kernels::cuda {
 namespace {
@@ -89,7 +88,9 @@ __global__ void exchange(const PeerParts p, const RingMerge a) {
   for (int64_t q = first; q < end; ++q) {
     merge_value(
         p.shards,
-        [&](int s) { return s == p.shard ? a.o[q * dim + d] : __ldcg(inbox(p.shard, s) + q * dim + d); },
+        [&](int s) {
+          return s == p.shard ? a.o[q * dim + d] : __ldcg(inbox(p.shard, s) + q * dim + d);
+        },
         [&](int s) {
           return s == p.shard ? a.lse[q] : __ldcg(inbox(p.shard, s) + queries * dim + q);
         },

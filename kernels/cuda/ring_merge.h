@@ -13,9 +13,9 @@ namespace ringtide::kernels::cuda {
 struct RingMerge {
   Heads shape;
   int32_t rows = 0;
-  const float* o = nullptr;    // (rows, heads, head_dim): this shard's part
-  const float* lse = nullptr;  // (rows, heads)
-  bf16* merged = nullptr;      // (rows, heads, head_dim)
+  const float* o = nullptr;     // (rows, heads, head_dim): this shard's part
+  const float* lse = nullptr;   // (rows, heads)
+  bf16* merged = nullptr;       // (rows, heads, head_dim)
   float* merged_lse = nullptr;  // (rows, heads); may be null
   RINGTIDE_HOST_DEVICE int64_t queries() const { return int64_t{rows} * shape.heads; }
 };
@@ -40,10 +40,10 @@ struct PeerParts {
   int32_t* over = nullptr;   // of the host: not 0: the ring is over
   int64_t deadline_ns = 0;   // of a wait for peers
 };
-// Writes the part into the peers' memory, waits for theirs and merges, all in one kernel: nothing of
-// it is read on the host, so it can be captured in a graph and launched again. All shards enqueue
-// the same exchanges in the same order. A wait that outlasts the deadline, or a ring that is over,
-// ends the kernel with nothing written; `over` says so.
+// Writes the part into the peers' memory, waits for theirs and merges, all in one kernel: nothing
+// of it is read on the host, so it can be captured in a graph and launched again. All shards
+// enqueue the same exchanges in the same order. A wait that outlasts the deadline, or a ring that
+// is over, ends the kernel with nothing written; `over` says so.
 void exchange_parts(const PeerParts& peers, const RingMerge& a, cudaStream_t stream);
 
 }  // namespace ringtide::kernels::cuda

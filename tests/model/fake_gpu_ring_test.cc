@@ -13,13 +13,12 @@ constexpr int64_t kMemory = int64_t{64} << 20;
 
 std::shared_ptr<kernels::Gpu> fake(int) { return make_fake_gpu(kMemory); }
 
-INSTANTIATE_TEST_SUITE_P(FakeGpu, GpuRing,
-                         ::testing::Values(gpu_ring_kind("OneFakeGpu", 1, fake),
-                                           gpu_ring_kind("TwoFakeGpus", 2, fake),
-                                           gpu_ring_kind("TwoFakeGpusPassingQ", 2, fake,
-                                                         kernels::ring::Mode::PassQ),
-                                           gpu_ring_kind("ThreeFakeGpus", 3, fake),
-                                           gpu_ring_kind("FourFakeGpus", 4, fake)));
+INSTANTIATE_TEST_SUITE_P(
+    FakeGpu, GpuRing,
+    ::testing::Values(gpu_ring_kind("OneFakeGpu", 1, fake), gpu_ring_kind("TwoFakeGpus", 2, fake),
+                      gpu_ring_kind("TwoFakeGpusPassingQ", 2, fake, kernels::ring::Mode::PassQ),
+                      gpu_ring_kind("ThreeFakeGpus", 3, fake),
+                      gpu_ring_kind("FourFakeGpus", 4, fake)));
 
 TEST(FakeGpuRing, HasTheSameBitsWhicheverPasses) {
   const auto logits = logits_either_way(fake);
@@ -64,8 +63,8 @@ TEST_F(Shards, AShardThatFallsSilentEndsInAnErrorOfTheOther) {
     const auto text = random_tokens(1, tokens);
     const auto thrown = run(std::chrono::milliseconds(100), [&](Engine& e, int shard) {
       e.open(1, policy());
-      const std::vector<int32_t> lengths = tokens > 512 ? std::vector<int32_t>{512, 88}
-                                                        : std::vector<int32_t>{5};
+      const std::vector<int32_t> lengths =
+          tokens > 512 ? std::vector<int32_t>{512, 88} : std::vector<int32_t>{5};
       if (shard == 0) e.prefill(1, text, lengths);
     });
     EXPECT_NE(thrown[0].find("within 100 ms"), std::string::npos) << thrown[0];

@@ -1,5 +1,5 @@
-// Rings over the GPUs that are here, and against one of them. Without a GPU everything skips, with a
-// reason. Two shards may share a GPU.
+// Rings over the GPUs that are here, and against one of them. Without a GPU everything skips, with
+// a reason. Two shards may share a GPU.
 #include <algorithm>
 #include <cstdlib>
 
@@ -33,8 +33,7 @@ EngineKind wide(EngineKind kind) {
   return kind;
 }
 
-INSTANTIATE_TEST_SUITE_P(Device, GpuRing,
-                         ::testing::ValuesIn([]() -> std::vector<EngineKind> {
+INSTANTIATE_TEST_SUITE_P(Device, GpuRing, ::testing::ValuesIn([]() -> std::vector<EngineKind> {
                            if (devices() == 0) return {};
                            return {gpu_ring_kind("Two", 2, open_next),
                                    wide(gpu_ring_kind("TwoOfWideHeads", 2, open_next)),
@@ -50,7 +49,8 @@ TEST(GpuRingModes, HaveTheSameBits) {
   EXPECT_EQ(logits[0], logits[1]);
 }
 
-// Logits along the same tokens; those that one GPU tells apart by little may be told apart otherwise.
+// Logits along the same tokens; those that one GPU tells apart by little may be told apart
+// otherwise.
 TEST(GpuRingTokens, EqualThoseOfOneGpu) {
   if (devices() == 0) GTEST_SKIP() << kernels::open_gpu().reason;
   const EngineKind kind = wide(gpu_ring_kind("", 2, open_next));

@@ -1,5 +1,5 @@
-// A ring of fake GPUs: threads of one process, over kernels/ring/in_process.h. What is enqueued runs
-// at once.
+// A ring of fake GPUs: threads of one process, over kernels/ring/in_process.h. What is enqueued
+// runs at once.
 #pragma once
 
 #include <chrono>
