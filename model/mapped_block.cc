@@ -85,8 +85,7 @@ Unused& unused() {
 
 }  // namespace
 
-MappedBlock::MappedBlock(size_t bytes)
-    : data_(unused().take(rounded(bytes))), bytes_(bytes) {
+MappedBlock::MappedBlock(size_t bytes) : data_(unused().take(rounded(bytes))), bytes_(bytes) {
   ASAN_UNPOISON_MEMORY_REGION(data_, bytes);
 }
 

@@ -26,8 +26,9 @@ class UnitCache {
     const std::byte* data = nullptr;  // out: null if the store does not have it whole
     bool from_store = false;          // out: was not in memory
   };
-  // Makes every wanted payload of `bytes` bytes resident, reading missing ones from the store together.
-  // Pointers hold until the next call. What the budget has no room for is held for this call only.
+  // Makes every wanted payload of `bytes` bytes resident, reading missing ones from the store
+  // together. Pointers hold until the next call. What the budget has no room for is held for this
+  // call only.
   void fetch(std::span<Want> wants, int64_t bytes);
   // Takes a copy of a payload just sealed, if there is room by forgetting older ones.
   void admit(const UnitKey& key, uint32_t layer, std::span<const std::byte> payload);

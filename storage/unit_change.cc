@@ -5,8 +5,8 @@
 
 namespace ringtide::storage {
 
-UnitStore::Change::Change(UnitStore& store, std::shared_ptr<OpenDatabase> used)
-    : store_(store), used_(std::move(used)) {}
+UnitStore::Change::Change(UnitStore& store, std::shared_ptr<OpenDatabase> used, size_t bytes)
+    : store_(store), used_(std::move(used)), batch_(bytes) {}
 
 void UnitStore::Change::check(const rocksdb::Status& status) {
   if (!status.ok()) check(store_.db_->translate(status, "change"));

@@ -12,8 +12,8 @@ namespace ringtide::storage {
 
 class UnitStore::Change {
  public:
-  // `used` names the tables until `apply`.
-  Change(UnitStore& store, std::shared_ptr<OpenDatabase> used);
+  // `used` names the tables until `apply`. `bytes`: about how much it will put.
+  Change(UnitStore& store, std::shared_ptr<OpenDatabase> used, size_t bytes = 0);
 
   // Payload and index row of a new unit.
   void add(const ContentKey& key, const UnitRow& row,

@@ -55,7 +55,11 @@ Status UnitStore::put_one(const UnitWrite& unit) {
   const keys::Owner owner{.key = unit.key, .session = unit.owner, .number = unit.number};
   auto used = db_->use();
   if (!used.ok()) return used.status();
-  Change change(*this, std::move(used).value());
+  // Room for all of it at once: a batch that grows copies what it has each time.
+  constexpr size_t kRowBytes = 128;  // of a key and what stands beside a value
+  size_t bytes = (unit.parts.size() + 3) * kRowBytes;
+  for (const auto& part : unit.parts) bytes += part.size();
+  Change change(*this, std::move(used).value(), bytes);
   const std::string owned_key = keys::owned(unit.owner, unit.number);
   std::string value;
   const Status before = db_->get(kIndex, owned_key, value);
