@@ -57,7 +57,8 @@ struct SessionState {
   void end_answer(protocol::FinishReason reason);
   void write_generated();
   void show(const std::vector<int32_t>& tokens);
-  void push(std::string text);
+  // To the client, with the tokens it is made of. `last`: tokens that made no text, too.
+  void push(std::string text, bool last = false);
   void balance();
   void finish_answer();
   void fail_answer(const protocol::Outcome& why);

@@ -105,8 +105,8 @@ void SessionState::show(const std::vector<int32_t>& tokens) {
   balance();
 }
 
-void SessionState::push(std::string text) {
-  if (text.empty()) return;
+void SessionState::push(std::string text, bool last) {
+  if (text.empty() && !(last && !answer->unshown.empty())) return;
   protocol::TextChunk chunk{std::move(text), std::exchange(answer->unshown, {})};
   const auto count = static_cast<int64_t>(chunk.tokens.size());
   answer->outstanding += count;
@@ -168,7 +168,7 @@ void SessionState::end_answer(FinishReason reason) {
 
 // The end is durable.
 void SessionState::finish_answer() {
-  push(answer->text->finish());
+  push(answer->text->finish(), true);
   Generation ended = std::move(*answer);
   answer.reset();
   auto& r = ended.result;

@@ -50,7 +50,7 @@ class CpuEngine final : public Engine {
                                      : std::max(1u, std::thread::hardware_concurrency())),
         weights_(weights ? std::move(weights)
                          : pack_weights(*model_, options.activations, threads_)),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/2" : "/kv32/2") +
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/3" : "/kv32/3") +
                      name_of(weights_->activations) +
                      (ring_ ? "/ring" + std::to_string(ring_->shards()) : "")),
         cache_(store),

@@ -93,6 +93,7 @@ interface TextSink {
 
   chunk @0 (text :Text, tokens :List(Int32)) -> stream;
   # The next text, whole UTF-8 characters, and the tokens it is made of. It is durable in the session.
+  # The last chunk may have tokens and no text: they end a character that never came, or a stop text.
   # Return when there is room for more: the server sends a bounded number of bytes ahead, then pauses.
 
   done @1 ();

@@ -145,6 +145,8 @@ TEST_F(SessionTest, StopsAtAStopTextAndShowsNothingOfIt) {
   params.stop = {"never said", stop};
   const Said stopped = generate(*again, params);
   EXPECT_EQ(stopped.result.reason, FinishReason::StopText);
+  // Tokens that made no text are told, too.
+  EXPECT_EQ(static_cast<int64_t>(stopped.tokens.size()), stopped.result.generated_tokens);
   EXPECT_EQ(stopped.text, free.text.substr(0, free.text.find(stop)));
   // The context holds the stop text as it was generated: replay agrees on what follows.
   ASSERT_TRUE(append(*again, "next").ok());
