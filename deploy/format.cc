@@ -32,7 +32,7 @@ std::string show_bytes(int64_t bytes) {
 std::string show_count(int64_t count) {
   std::string digits = fmt::format("{}", count < 0 ? -count : count);
   for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<size_t>(at), ",");
+    digits.insert(static_cast<size_t>(at), 1, ',');
   }
   if (count < 0) digits.insert(0, 1, '-');
   return digits;

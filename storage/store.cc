@@ -55,7 +55,9 @@ class RocksStore final : public Store {
   Status flush() override { return units_->flush(); }
 
   StoreStats stats() override {
-    StoreStats stats{.sessions = log_->sessions(), .syncs = log_->syncs()};
+    StoreStats stats;
+    stats.sessions = log_->sessions();
+    stats.syncs = log_->syncs();
     units_->stats(stats);
     stats.set_aside = set_aside_;
     return stats;
