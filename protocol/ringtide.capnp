@@ -45,7 +45,8 @@ interface Ringtide {
   # One session, which need not be open.
 
   remove @3 (session :SessionRef) -> RemoveResult;
-  # Deletes a session and all it stored. `busy` if it is open.
+  # Deletes a session and all it stored; `busy` while it is generating. Whoever holds it finds out
+  # by the errors of their next calls.
 
   tokenize @4 (text :Data) -> TokenizeResult;
   # The tokens of a text under the server's model. No session is touched.
