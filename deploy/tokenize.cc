@@ -74,7 +74,7 @@ void tokenize(const TokenizeOptions& options) {
 void add_tokenize(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = app.add_subcommand(
-      "tokenize", "Show the tokens of a text, one a line; with --connect of at most 1 MiB");
+      "tokenize", "Show the tokens of a text, one a line; with --connect of at most 64 KiB");
   command->fallthrough();
   command->add_option("TEXT", options->text, "The text; '-' or none: standard input");
   add_setting(

@@ -61,7 +61,7 @@ interface Ringtide {
   # by the errors of their next calls.
 
   tokenize @4 (text :Data) -> TokenizeResult;
-  # The tokens of a text of at most 1 MiB under the server's model. No session is touched.
+  # The tokens of a text of at most 64 KiB under the server's model. No session is touched.
 
   server @5 () -> ServerResult;
   # The server itself: version, model, budgets and their use.

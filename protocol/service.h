@@ -110,8 +110,8 @@ struct GenerateResult {
   int64_t units_selected = 0, reads_ram = 0, reads_store = 0;
 };
 
-// Longest text that tokenize() takes: its tokens are one message.
-constexpr size_t kMostTokenizedBytes = 1 << 20;
+// Longest text that tokenize() takes: its tokens are one message, of up to 32 bytes each.
+constexpr size_t kMostTokenizedBytes = 64 << 10;
 
 // Where a generation goes. Made by the server, called by the service from any thread, in order.
 class TextSink {
