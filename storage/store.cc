@@ -58,8 +58,8 @@ class RocksStore final : public Store {
     StoreStats stats;
     stats.sessions = log_->sessions();
     stats.syncs = log_->syncs();
-    units_->stats(stats);
     stats.set_aside = set_aside_;
+    units_->stats(stats);
     return stats;
   }
 
