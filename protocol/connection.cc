@@ -22,7 +22,8 @@ capnp::ReaderOptions reader_options(const ServerLimits& limits) {
 
 Connection::Connection(kj::Own<kj::AsyncIoStream> stream, Service& service,
                        std::shared_ptr<Post> post, const ServerLimits& limits)
-    : link_{service, std::move(post), std::make_shared<Throttle>(), limits.max_queued_bytes},
+    : link_{service, std::move(post), std::make_shared<Throttle>(), limits.max_queued_bytes,
+            limits.max_message_bytes},
       handshake_(limits.idle_handshake_seconds * kj::SECONDS),
       stream_(kj::mv(stream)),
       messages_(*stream_, link_.throttle),

@@ -51,7 +51,8 @@ interface Ringtide {
   # Opens a session: a new one, or one that exists and goes on where it was.
 
   list @1 () -> ListResult;
-  # Every session the server knows, open or stored.
+  # Every session the server knows, open or stored; `overloaded` where one message cannot hold them:
+  # about 18,000 at the server's default.
 
   info @2 (session :SessionRef) -> InfoResult;
   # One session, which need not be open.

@@ -50,7 +50,11 @@ kj::Promise<void> ServiceServer::list(ListContext context) {
   auto question = ask<Outcome, std::vector<SessionInfo>>();
   link_.service.list(question.reply);
   return answer(context, kj::mv(question), link_,
-                [](const auto& sessions, auto results) { write(sessions, results); });
+                [most = link_.max_message_bytes](const auto& sessions, auto results) {
+                  const Outcome fits = listable(sessions, most);
+                  if (!fits.ok()) return write(fits, results.initError());
+                  write(sessions, results);
+                });
 }
 
 kj::Promise<void> ServiceServer::info(InfoContext context) {

@@ -17,7 +17,8 @@ struct Link {
   Service& service;
   std::shared_ptr<Post> post;
   std::shared_ptr<Throttle> throttle;
-  int64_t max_queued_bytes;  // of one generation
+  int64_t max_queued_bytes;   // of one generation
+  int64_t max_message_bytes;  // of an answer too
 };
 
 // Loop thread. Lives as long as the client holds it, or a stream or generation made from it.

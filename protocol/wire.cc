@@ -119,6 +119,24 @@ SessionInfo read(wire::SessionInfo::Reader from) {
   return info;
 }
 
+Outcome listable(const std::vector<SessionInfo>& infos, int64_t max_message_bytes) {
+  constexpr size_t kMessage = 64;  // words around the list
+  // With its final zero, and the word that leads to it from another segment.
+  const auto words = [](const std::string& text) { return text.size() / sizeof(capnp::word) + 2; };
+  size_t needed = kMessage;
+  for (const SessionInfo& info : infos) {
+    needed += capnp::sizeInWords<wire::SessionInfo>() + words(info.name) + words(info.state) +
+              words(info.policy) + words(info.template_family);
+  }
+  if (needed * sizeof(capnp::word) <= static_cast<size_t>(max_message_bytes)) return {};
+  return {Code::Overloaded,
+          "the list of " + std::to_string(infos.size()) +
+              " sessions is longer than the server's longest message: serve with a larger "
+              "--max-message than " +
+              std::to_string(max_message_bytes) + ", or ask for sessions by name",
+          0};
+}
+
 void write(const std::vector<SessionInfo>& infos, wire::ListResult::Builder to) {
   auto list = to.initSessions(infos.size());
   for (size_t i = 0; i < infos.size(); ++i) write(infos[i], list[i]);

@@ -27,6 +27,8 @@ OpenRequest read(wire::OpenRequest::Reader from);
 void write(const SessionInfo& info, wire::SessionInfo::Builder to);
 SessionInfo read(wire::SessionInfo::Reader from);
 
+// Overloaded where they take more room than a message has.
+Outcome listable(const std::vector<SessionInfo>& infos, int64_t max_message_bytes);
 void write(const std::vector<SessionInfo>& infos, wire::ListResult::Builder to);
 std::vector<SessionInfo> read(capnp::List<wire::SessionInfo>::Reader from);
 

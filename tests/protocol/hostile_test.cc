@@ -150,6 +150,27 @@ TEST_F(HostileTest, AMessageOverTheLimitEndsItsConnectionOnly) {
   EXPECT_EQ(large->server().version, "1.2.3");
 }
 
+TEST_F(HostileTest, AListThatNoMessageHoldsIsRefusedInWords) {
+  ServerLimits limits;
+  limits.max_message_bytes = 32 << 10;
+  start(limits);
+  OpenRequest request;
+  size_t listed = 0;
+  for (int i = 0; listed == static_cast<size_t>(i); ++i) {
+    ASSERT_LT(i, 1000);
+    request.name = std::string(1 + i % 20, 'x') + std::to_string(i);
+    witness_->open(request, nullptr, nullptr);
+    try {
+      listed = witness_->list().size();
+    } catch (const ClientError& e) {
+      EXPECT_EQ(e.outcome.code, Code::Overloaded) << e.what();
+      EXPECT_NE(std::string(e.what()).find("--max-message"), std::string::npos) << e.what();
+      EXPECT_GT(i, 100);
+    }
+  }
+  expect_served();
+}
+
 TEST_F(HostileTest, ASilentConnectionIsClosedAndAGreetedOneIsNot) {
   ServerLimits limits;
   limits.idle_handshake_seconds = 1;
