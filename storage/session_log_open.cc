@@ -35,6 +35,12 @@ Status damaged(const std::string& what) {
   return {Code::Corrupt, what + " does not match its checksum: restore the store from a backup"};
 }
 
+// The same, of the database at `path` if it does not say so.
+Status name(const std::string& path, const Status& status) {
+  if (status.message().find(path) != std::string::npos) return status;
+  return {status.code(), path + ": " + status.message()};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SessionLog>> SessionLog::open(const std::string& path,
@@ -48,7 +54,7 @@ Result<std::unique_ptr<SessionLog>> SessionLog::open(const std::string& path,
                       " what comes before");
   if (!db.ok()) return db.status();
   std::unique_ptr<SessionLog> log(new SessionLog(std::move(db.value())));
-  if (Status status = log->check_format(); !status.ok()) return status;
+  if (Status status = log->check_format(); !status.ok()) return name(path, status);
   if (Status status = log->load_sessions(); !status.ok()) return status;
   return log;
 }

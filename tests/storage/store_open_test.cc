@@ -47,6 +47,7 @@ TEST_F(StoreOpenTest, LaterFormatIsRefusedWithBothVersions) {
   write_meta(keys::format(), pack_number(keys::format(), kFormatVersion + 6));
   const Status status = open_status();
   EXPECT_EQ(status.code(), Code::Newer);
+  EXPECT_NE(status.message().find(path()), std::string::npos) << status.message();
   EXPECT_NE(status.message().find("version 7"), std::string::npos) << status.message();
   EXPECT_NE(status.message().find("up to 1"), std::string::npos) << status.message();
   EXPECT_EQ(open_status(read_only()).code(), Code::Newer);
