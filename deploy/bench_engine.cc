@@ -80,10 +80,10 @@ void EngineBench::spill(int64_t tokens) {
   figures_.add(summarise("cost of spilling while prefilling " + thousands(tokens), "%", costs));
 }
 
-std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& policy,
-                                                int64_t tokens, int runs, int64_t* gpu_bytes,
-                                                bool one_token) {
-  constexpr int kSteps = 32;
+EngineBench::Decoding EngineBench::decode_steps(int batch, const PolicyConfig& policy,
+                                                int64_t tokens, bool one_token) {
+  constexpr int kSteps = 32, kRuns = 5;
+  Decoding result;
   const int64_t before = engine_.stats().gpu_used;
   std::vector<model::DecodeRow> rows;
   std::vector<model::SampleRow> asked;
@@ -97,24 +97,31 @@ std::vector<double> EngineBench::decode_seconds(int batch, const PolicyConfig& p
     rows.push_back({id, 0});
     asked.push_back({id, {}});
   }
-  if (gpu_bytes) *gpu_bytes = engine_.stats().gpu_used - before;
+  result.gpu_bytes = engine_.stats().gpu_used - before;
   std::vector<TokenId> sampled(batch);
-  std::vector<double> seconds;
-  for (int run = 0; run <= runs; ++run) {
+  int64_t chosen = 0, awaited = 0;
+  for (int run = 0; run <= kRuns; ++run) {
+    if (run == 1) {
+      chosen = engine_.stats(1).units_selected;
+      awaited = engine_.units_awaited(1);
+    }
     const double begin = now();
     for (int step = 0; step < kSteps; ++step) {
       engine_.decode(rows);
       engine_.sample(asked, sampled);
       for (int i = 0; i < batch && !one_token; ++i) rows[i].token = sampled[i];
     }
-    if (run > 0) seconds.push_back((now() - begin) / kSteps);
+    if (run > 0) result.seconds.push_back((now() - begin) / kSteps);
   }
+  chosen = engine_.stats(1).units_selected - chosen;
+  awaited = engine_.units_awaited(1) - awaited;
+  if (chosen > 0) result.awaited = static_cast<double>(awaited) / static_cast<double>(chosen);
   for (const auto& row : rows) engine_.close(row.context);
-  return seconds;
+  return result;
 }
 
 Figure EngineBench::decode_rate(int batch, int64_t tokens) {
-  std::vector<double> rates = decode_seconds(batch, exact(512), tokens, 5);
+  std::vector<double> rates = decode_steps(batch, exact(512), tokens).seconds;
   for (double& r : rates) r = batch / r;
   return summarise(
       "decode, batch " + std::to_string(batch) + ", " + thousands(tokens) + " tokens each",
@@ -144,39 +151,37 @@ Figure EngineBench::append_time(int64_t tokens, int64_t past) {
     if (i > 0) ms.push_back(1e3 * (now() - begin));
     engine_.close(1);
   }
-  Figure figure =
-      summarise(thousands(tokens) + " tokens after " + thousands(past), "ms", ms);
+  Figure figure = summarise(thousands(tokens) + " tokens after " + thousands(past), "ms", ms);
   figure.less_is_better = true;
   return figure;
+}
+
+void EngineBench::add_lookups(const std::string& what, const Decoding& run, double first,
+                              const std::string& against) {
+  std::vector<double> ms = run.seconds;
+  for (double& s : ms) s *= 1e3;
+  Figure figure = summarise(what, "ms a token", ms);
+  figure.less_is_better = true;
+  figure.ceiling = first;
+  figure.against = against;
+  figures_.add(figure);
+  figures_.add(summarise(what + ": awaited", "% of chosen units", {100 * run.awaited}));
 }
 
 void EngineBench::retrieve(const std::vector<int64_t>& lengths) {
   const PolicyConfig policy;
   double first = 0;
+  const std::string against = lengths.empty() ? "" : "at " + thousands(lengths[0]);
   for (const int64_t tokens : lengths) {
-    int64_t bytes = 0;
-    std::vector<double> ms = decode_seconds(1, policy, tokens, 5, &bytes);
-    for (double& s : ms) s *= 1e3;
-    Figure figure = summarise("infllm decode, " + thousands(tokens) + " tokens", "ms a token", ms);
-    figure.less_is_better = true;
-    if (first > 0) {
-      figure.ceiling = first;
-      figure.against = "at " + thousands(lengths[0]);
-    } else {
-      first = figure.median;
-    }
-    figures_.add(figure);
-    if (tokens == lengths.back()) {
-      ms = decode_seconds(1, policy, tokens, 5, nullptr, true);
-      for (double& s : ms) s *= 1e3;
-      Figure again = summarise("the same, one token over and over", "ms a token", ms);
-      again.less_is_better = true;
-      again.ceiling = first;
-      again.against = "at " + thousands(lengths[0]);
-      figures_.add(again);
-    }
+    const std::string what = "infllm decode, " + thousands(tokens) + " tokens";
+    const Decoding run = decode_steps(1, policy, tokens);
+    add_lookups(what, run, first, against);
+    if (first == 0) first = figures_[what];
+    if (tokens == lengths.back())
+      add_lookups("the same, one token over and over", decode_steps(1, policy, tokens, true), first,
+                  against);
     figures_.add(summarise("infllm GPU memory, " + thousands(tokens) + " tokens", "MiB",
-                           {static_cast<double>(bytes) / (1 << 20)}));
+                           {static_cast<double>(run.gpu_bytes) / (1 << 20)}));
   }
 }
 

@@ -29,10 +29,16 @@ class EngineBench {
 
  private:
   double prefill_seconds(const model::PolicyConfig& policy, int64_t tokens);
-  // Seconds a step, of each of `runs` runs. Steps feed on what was sampled, or all on one token.
-  std::vector<double> decode_seconds(int batch, const model::PolicyConfig& policy, int64_t tokens,
-                                     int runs, int64_t* gpu_bytes = nullptr,
-                                     bool one_token = false);
+  struct Decoding {
+    std::vector<double> seconds;  // a step, of each run
+    int64_t gpu_bytes = 0;        // of the contexts
+    double awaited = 0;           // of the first context's chosen units, copied when they were chosen
+  };
+  // Steps feed on what was sampled, or all on one token.
+  Decoding decode_steps(int batch, const model::PolicyConfig& policy, int64_t tokens,
+                        bool one_token = false);
+  void add_lookups(const std::string& what, const Decoding& run, double first,
+                   const std::string& against);
 
   model::Engine& engine_;
   const model::Model& model_;

@@ -2,9 +2,9 @@
 // kernels/cuda. No CUDA header is needed to include this, and no driver to link it: the
 // implementation is a plug-in that gpu_load.h opens at run time.
 //
-// Operations go to the compute queue in the order of the calls and do not wait; only what says so
-// waits. Errors, also those of earlier operations, are thrown as std::runtime_error; after one the
-// object is of no further use. One thread at a time, the one that opened it.
+// Operations go to a queue in the order of the calls and do not wait; only what says so waits.
+// Errors, also those of earlier operations, are thrown as std::runtime_error; after one the object
+// is of no further use. One thread at a time, the one that opened it.
 #pragma once
 
 #include <chrono>
@@ -46,7 +46,8 @@ class Gpu {
   virtual void release_host(void* memory) noexcept = 0;
 
   // -- order ----
-  enum class Queue : uint8_t { Compute, Copy };
+  // Side, Fetch: for operations beside those of the compute queue, see use().
+  enum class Queue : uint8_t { Compute, Copy, Side, Fetch };
   // Between any two kinds of memory. Host memory that is not pinned is read before the call returns.
   virtual void copy(void* to, const void* from, int64_t bytes, Queue queue = Queue::Compute) = 0;
   // `rows` pieces of `width` bytes, at these distances in bytes from each other.
@@ -68,8 +69,13 @@ class Gpu {
   // Between two that have been reached.
   virtual double milliseconds(Event& from, Event& to) = 0;
 
-  // Operations on the compute queue between begin and end are kept instead of run. They are run,
-  // with the pointers and numbers they were called with, as often as the graph is launched.
+  // Operations (below) go to this queue from now on; at first to the compute queue.
+  virtual void use(Queue queue) = 0;
+
+  // Operations on the compute queue between begin and end are kept instead of run, and so are those
+  // of queues that were made to wait for it since, for which it has to wait in turn before the end.
+  // They are run, with the pointers and numbers they were called with, as often as
+  // the graph is launched.
   class Graph {
    public:
     virtual ~Graph() = default;
@@ -97,6 +103,7 @@ class Gpu {
   virtual int64_t few_rows_scratch(int64_t n, int64_t k) const = 0;
   virtual void few_rows(const cuda::Product& p) = 0;
   virtual void many_rows(const cuda::Product& p) = 0;
+  virtual void gated_rows(const cuda::GatedProduct& p) = 0;
   virtual void prefill_attention(const cuda::PrefillAttention& a) = 0;
   virtual int64_t decode_attention_scratch(const cuda::Heads& shape, int32_t rows,
                                            int32_t max_blocks) const = 0;
@@ -130,7 +137,7 @@ class Gpu {
 
 // How a plug-in is entered: null and a reason where there is no such device. The interface's number
 // changes with every change of the above, so that a plug-in of another build is not used.
-constexpr int kGpuInterface = 2;
+constexpr int kGpuInterface = 3;
 constexpr const char* kOpenGpu = "ringtide_open_gpu";
 using OpenGpu = Gpu* (*)(int interface, int index, std::string& reason);
 

@@ -144,6 +144,10 @@ class Engine {
   virtual EngineStats stats() const = 0;
   // Units of the last pass over this context, by number; empty under policies that select none.
   virtual std::vector<UnitUse> last_used(ContextId id) const = 0;
+
+  // For measurements: of all units_selected, those that a GPU copied when they were chosen, and not
+  // before.
+  virtual int64_t units_awaited(ContextId) const { return 0; }
 };
 
 // The engine of this machine's processors. `units` must outlive it. `weights` are those of `model`,

@@ -39,6 +39,7 @@ struct GpuHome {
   HostUnits& host;
   std::vector<GpuContext*> living;               // all of them
   std::function<void(const GpuContext&)> gone;  // told of one that goes away
+  int64_t tick = 0;  // of lookups, in the order in which they use slots
 };
 
 class GpuContext final : public Resumable, public GpuSpill::Owner {
@@ -123,6 +124,7 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
 
   std::vector<int64_t> picked;  // units attended to in the last pass, once a layer
   ContextStats counters;        // the counting fields only
+  int64_t units_awaited = 0;
   // Staged reads of units that only the store has, since they were last in host memory.
   std::unordered_map<int64_t, int32_t> staged;
 

@@ -46,8 +46,7 @@ GpuDense::GpuDense(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
           Path::Many);
   product(gated_.half(), w.down, 1, c.hidden, c.ffn, nullptr, gate_up_.full(), Write::Add,
           Path::Many);
-  product(h_.half(), w.gate_up, 1, 2 * int64_t{c.ffn}, c.hidden, gate_up_.half(), nullptr,
-          Write::Replace, Path::Many);
+  gated(w.gate_up, 1, Path::Many);
   gpu.synchronize();
 }
 
@@ -68,6 +67,25 @@ void GpuDense::product(const bf16* x, const bf16* w, int64_t rows, int64_t n, in
                                  .write = write,
                                  .scratch = scratch_.full()};
   path == Path::Few ? gpu_.few_rows(p) : gpu_.many_rows(p);
+}
+
+void GpuDense::gated(const bf16* w, int64_t rows, Path path) {
+  const ModelConfig& c = config_;
+  const auto gate =
+      c.activation == Activation::GeluTanh ? kernels::cuda::Gate::Gelu : kernels::cuda::Gate::Silu;
+  if (path == Path::Few) {
+    product(h_.half(), w, rows, 2 * int64_t{c.ffn}, c.hidden, gate_up_.half(), nullptr,
+            Write::Replace, path);
+    return gpu_.gate_mul(gate_up_.half(), rows, c.ffn, gate, gated_.half());
+  }
+  gpu_.gated_rows({.x = h_.half(),
+                   .w = w,
+                   .m = static_cast<int32_t>(rows),
+                   .n = c.ffn,
+                   .k = c.hidden,
+                   .gate = gate,
+                   .y = gated_.half(),
+                   .between = gate_up_.half()});
 }
 
 void GpuDense::embed(const int32_t* tokens, int64_t rows, float* x) {
@@ -92,6 +110,8 @@ void GpuDense::before_attention(int layer, const float* x, int64_t rows, kernels
     gpu_.split_qkv(split);
     split.place += split.rows;
     split.q_near = GpuBuffer::after(split.q_near, split.rows * q_row());
+    if (split.q_far) split.q_far = GpuBuffer::after(split.q_far, split.rows * q_row());
+    if (split.q_raw) split.q_raw = GpuBuffer::after(split.q_raw, split.rows * q_row());
   }
 }
 
@@ -99,17 +119,13 @@ void GpuDense::after_attention(int layer, const bf16* attention, int64_t rows, f
                                Path path) {
   const ModelConfig& c = config_;
   const GpuLayerWeights& w = weights_.layers()[layer];
-  const auto gate =
-      c.activation == Activation::GeluTanh ? kernels::cuda::Gate::Gelu : kernels::cuda::Gate::Silu;
   for (int64_t at = 0; at < rows; at += kPart) {
     const int64_t n = std::min<int64_t>(kPart, rows - at);
     float* const part = x + at * c.hidden;
     product(GpuBuffer::after(attention, at * q_row()), w.wo, n, c.hidden, q_row(), nullptr, part,
             Write::Add, path);
     gpu_.rms_norm(part, w.ffn_norm, c.norm_eps, n, c.hidden, h_.half());
-    product(h_.half(), w.gate_up, n, 2 * c.ffn, c.hidden, gate_up_.half(), nullptr, Write::Replace,
-            path);
-    gpu_.gate_mul(gate_up_.half(), n, c.ffn, gate, gated_.half());
+    gated(w.gate_up, n, path);
     product(gated_.half(), w.down, n, c.hidden, c.ffn, nullptr, part, Write::Add, path);
   }
 }

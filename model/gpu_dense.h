@@ -43,6 +43,7 @@ class GpuDense {
   using bf16 = kernels::cuda::bf16;
   void product(const bf16* x, const bf16* w, int64_t rows, int64_t n, int64_t k, bf16* y,
                float* y32, kernels::cuda::Write write, Path path);
+  void gated(const bf16* w, int64_t rows, Path path);  // of h_, to gated_
 
   kernels::Gpu& gpu_;
   const ModelConfig& config_;

@@ -56,7 +56,7 @@ class GpuEngine final : public Engine {
         model_(std::move(model)),
         options_(options),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
-        fingerprint_(model_->fingerprint + "/bf16-gpu/1"),
+        fingerprint_(model_->fingerprint + "/bf16-gpu/2"),
         store_(store),
         arena_bytes_(bytes_for_sessions()),
         weights_(*gpu_, *model_),
@@ -209,6 +209,11 @@ class GpuEngine final : public Engine {
       ++uses.back().layers;
     }
     return uses;
+  }
+
+  int64_t units_awaited(ContextId id) const override {
+    passes_.settle();
+    return contexts_.at(id)->context->units_awaited;
   }
 
   bool imagine(ContextId id, const PolicyConfig& config, int64_t tokens) override {

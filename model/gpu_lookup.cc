@@ -8,7 +8,20 @@ namespace ringtide::model {
 using kernels::cuda::KvRef;
 using kernels::cuda::LookupCounts;
 
+GpuLookup::GpuLookup(kernels::Gpu& gpu, GpuHome& home, UnitStore& store)
+    : gpu_(gpu),
+      home_(home),
+      store_(store),
+      chosen_(gpu),
+      refs_(gpu),
+      missing_(gpu),
+      counts_(gpu),
+      scratch_(gpu),
+      totals_(gpu, kTotalBytes),
+      host_totals_(static_cast<LookupCounts*>(gpu.allocate_host(kTotalBytes))) {}
+
 GpuLookup::~GpuLookup() {
+  gpu_.release_host(host_totals_);
   gpu_.release_host(host_chosen_);
   gpu_.release_host(peek_);
   gpu_.release_host(stage_);
@@ -26,9 +39,8 @@ bool GpuLookup::begin(const GpuLayout& layout, int32_t sets, int32_t rows, int32
   stayed &= refs_.need(n * static_cast<int64_t>(sizeof(KvRef)));
   stayed &= missing_.need(n * 4);
   stayed &= counts_.need(rows * 4);
-  stayed &= totals_.need(rows * static_cast<int64_t>(sizeof(LookupCounts)));
   stayed &= scratch_.need(gpu_.lookup_scratch(layout.shape, rows, sealed, select) * 4);
-  stayed &= need_host(host_chosen_, host_chosen_n_, layout.layers * choices());
+  need_host(host_chosen_, host_chosen_n_, layout.layers * choices());
   return stayed;
 }
 
@@ -64,9 +76,14 @@ kernels::cuda::KvList GpuLookup::list(int32_t row) const {
   return {refs_.as<KvRef>() + int64_t{row} * select_, counts_.as<int32_t>() + row, select_, 0};
 }
 
-void GpuLookup::run(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
+void GpuLookup::count_anew() { gpu_.fill(totals_.as<void>(), 0, kTotalBytes); }
+
+void GpuLookup::choose(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
   gpu_.choose_units(lookup);
   if (careful) provide(*careful, lookup);
+}
+
+void GpuLookup::place(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
   gpu_.place_units(lookup);
   if (staged_.empty()) return;
   for (int64_t unit : staged_) careful->index().set_payload(unit, nullptr);
@@ -103,9 +120,10 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
   std::vector<PartRead> reads;
   for (int64_t unit : wanted) {
     if (context.index().payload(unit)) continue;
-    reads.push_back({context.history().keys()[unit], static_cast<uint32_t>(lookup.layer),
-                     {stage_ + static_cast<int64_t>(reads.size()) * chunk,
-                      static_cast<size_t>(chunk)}});
+    reads.push_back(
+        {context.history().keys()[unit],
+         static_cast<uint32_t>(lookup.layer),
+         {stage_ + static_cast<int64_t>(reads.size()) * chunk, static_cast<size_t>(chunk)}});
     staged_.push_back(unit);
     ++context.staged[unit];
     ++context.counters.reads_store;
@@ -137,9 +155,10 @@ bool GpuLookup::bring(GpuContext& context, int64_t unit) {
   HostUnits::Buffer buffer = home_.host.take(bytes);
   std::vector<PartRead> reads;
   for (int32_t l = 0; l < layout_.layers; ++l)
-    reads.push_back({key, static_cast<uint32_t>(l),
-                     {buffer.get() + l * layout_.chunk_bytes(),
-                      static_cast<size_t>(layout_.chunk_bytes())}});
+    reads.push_back(
+        {key,
+         static_cast<uint32_t>(l),
+         {buffer.get() + l * layout_.chunk_bytes(), static_cast<size_t>(layout_.chunk_bytes())}});
   store_.read(reads);
   for (const PartRead& read : reads)
     if (read.outcome != ReadOutcome::Ok) throw LostUnit(context, unit);
@@ -148,17 +167,26 @@ bool GpuLookup::bring(GpuContext& context, int64_t unit) {
   return true;
 }
 
-void GpuLookup::fetch_choices() {
+void GpuLookup::owe(GpuContext& context, int32_t set, int32_t row) {
+  owed_.push_back({&context, set, row});
+}
+
+void GpuLookup::fetch() {
   gpu_.copy(host_chosen_, chosen_.as<int32_t>(), layout_.layers * choices() * 4);
+  gpu_.copy(host_totals_, totals_.as<void>(), kTotalBytes);
 }
 
-void GpuLookup::keep_choices() {
-  kept_.assign(host_chosen_, host_chosen_ + layout_.layers * choices());
+void GpuLookup::tell() {
+  for (const Owed& owed : owed_)
+    if (owed.context) tell(owed);
+  owed_.clear();
 }
 
-void GpuLookup::collect(GpuContext& context, int32_t set, int32_t row) {
+void GpuLookup::tell(const Owed& owed) {
+  GpuContext& context = *owed.context;
   for (int32_t l = 0; l < layout_.layers; ++l) {
-    const int32_t* chosen = kept_.data() + ((int64_t{l} * sets_ + set) * rows_ + row) * select_;
+    const int32_t* chosen =
+        host_chosen_ + ((int64_t{l} * sets_ + owed.set) * rows_ + owed.row) * select_;
     for (int32_t i = 0; i < select_ && chosen[i] >= 0; ++i) {
       context.picked.push_back(chosen[i]);
       ++context.counters.units_selected;
@@ -166,7 +194,13 @@ void GpuLookup::collect(GpuContext& context, int32_t set, int32_t row) {
         home_.host.want(context.history().keys()[chosen[i]]);
     }
   }
+  if (owed.set == 0) context.units_awaited += host_totals_[owed.row].fetched;
   context.counters.reads_ram = context.counters.units_selected - context.counters.reads_store;
+}
+
+void GpuLookup::forget(const GpuContext& context) noexcept {
+  for (Owed& owed : owed_)
+    if (owed.context == &context) owed.context = nullptr;
 }
 
 }  // namespace ringtide::model

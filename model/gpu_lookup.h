@@ -24,9 +24,7 @@ struct LostUnit : std::runtime_error {
 
 class GpuLookup {
  public:
-  GpuLookup(kernels::Gpu& gpu, GpuHome& home, UnitStore& store)
-      : gpu_(gpu), home_(home), store_(store), chosen_(gpu), refs_(gpu), missing_(gpu), counts_(gpu),
-        totals_(gpu), scratch_(gpu) {}
+  GpuLookup(kernels::Gpu& gpu, GpuHome& home, UnitStore& store);
   ~GpuLookup();
   GpuLookup(const GpuLookup&) = delete;
 
@@ -36,18 +34,31 @@ class GpuLookup {
   // The lookup of one set and layer, without queries, memory, slots and tick.
   kernels::cuda::Lookup make(int32_t set, int layer) const;
   kernels::cuda::KvList list(int32_t row) const;
-  // `careful`: the context of the only row, where some of its units are only in the store.
-  void run(const kernels::cuda::Lookup& lookup, GpuContext* careful);
-  // All that was chosen goes to the host; for collect(), once it is there.
-  void fetch_choices();
-  // What came to the host is kept apart, so that the next lookups may overwrite it.
-  void keep_choices();
-  // Row `row` of set `set` of what is kept was this context's. REQUIRES: begin() was not called
-  // since.
-  void collect(GpuContext& context, int32_t set, int32_t row);
+  // In front of the first lookup of a pass.
+  void count_anew();
+  // The two halves of a lookup. `careful`: the context of the only row, where some of its units are
+  // only in the store.
+  void choose(const kernels::cuda::Lookup& lookup, GpuContext* careful);
+  void place(const kernels::cuda::Lookup& lookup, GpuContext* careful);
+
+  // Row `row` of set `set` is this context's, which is to be told what was chosen for it.
+  void owe(GpuContext& context, int32_t set, int32_t row);
+  bool owes() const { return !owed_.empty(); }
+  // What is owed goes to the host; then, once the compute queue has been waited for, to the contexts.
+  // REQUIRES: between owe() and fetch(), and between that and tell(), begin() is not called.
+  void fetch();
+  void tell();
+  void forget(const GpuContext& context) noexcept;  // it goes away
 
  private:
+  static constexpr int64_t kTotalBytes =
+      kernels::cuda::kFewRows * static_cast<int64_t>(sizeof(kernels::cuda::LookupCounts));
+  struct Owed {
+    GpuContext* context;  // null: gone
+    int32_t set, row;
+  };
   int64_t choices() const { return int64_t{sets_} * rows_ * select_; }  // of a layer
+  void tell(const Owed& owed);
   void provide(GpuContext& context, const kernels::cuda::Lookup& lookup);
   bool bring(GpuContext& context, int64_t unit);
   bool need_host(int32_t*& memory, int64_t& have, int64_t n);
@@ -58,12 +69,14 @@ class GpuLookup {
   GpuLayout layout_;
   int32_t sets_ = 0, rows_ = 0, sealed_ = 0, select_ = 0;
   GpuBuffer chosen_;   // (layers, sets, rows, select)
-  GpuBuffer refs_, missing_, counts_, totals_, scratch_;  // of one lookup
-  int32_t* host_chosen_ = nullptr;
+  GpuBuffer refs_, missing_, counts_, scratch_;  // of one lookup
+  const GpuBuffer totals_;  // LookupCounts (rows), of all lookups of a pass
+  kernels::cuda::LookupCounts* const host_totals_;
+  int32_t* host_chosen_ = nullptr;  // as chosen_
   int32_t* peek_ = nullptr;  // what one lookup chose, and what its slots hold
   std::byte* stage_ = nullptr;
   int64_t host_chosen_n_ = 0, peek_n_ = 0, stage_bytes_ = 0;
-  std::vector<int32_t> kept_;  // as chosen_
+  std::vector<Owed> owed_;
   std::vector<int64_t> staged_;
 };
 

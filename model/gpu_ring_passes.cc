@@ -198,10 +198,12 @@ void GpuRingPasses::sample(std::span<GpuRingContext* const> contexts,
       if (before + 1 >= step_rows_.end() || *(before + 1) != contexts[end]) break;
       pasts.push_back(&contexts[end]->history());
     }
-    const bool changed = sampler_.enqueue(logits, pasts, params.subspan(i, end - i));
+    sampler_.begin(pasts, params.subspan(i, end - i));
+    sampler_.sample(logits, 0, static_cast<int64_t>(end - i));
+    sampler_.fetch();
     finish();
     std::copy_n(sampler_.tokens(), end - i, tokens.begin() + static_cast<ptrdiff_t>(i));
-    if (changed && logits != logits_.full()) {
+    if (sampler_.penalises() && logits != logits_.full()) {
       for (size_t j = i; j < end; ++j) forget(*contexts[j]);
     }
   }

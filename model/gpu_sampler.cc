@@ -17,22 +17,22 @@ GpuSampler::GpuSampler(kernels::Gpu& gpu, int32_t vocabulary)
       sampled_(gpu, kFewRows * 4),
       host_(static_cast<int32_t*>(gpu.allocate_host(kFewRows * 4)), {&gpu}) {}
 
-bool GpuSampler::enqueue(float* logits, std::span<const History* const> pasts,
-                         std::span<const SamplingParams> params) {
-  const auto n = static_cast<int64_t>(pasts.size());
+void GpuSampler::begin(std::span<const History* const> pasts,
+                       std::span<const SamplingParams> params) {
+  const auto n = count_ = static_cast<int64_t>(pasts.size());
   const auto looks_back = [](const SamplingParams& p) {
     return p.repetition_penalty != 1 ? std::max(0, p.penalty_window) : 0;
   };
   int64_t recent = 0;
   for (const SamplingParams& p : params) recent += looks_back(p);
   inputs_.begin(n * static_cast<int64_t>(sizeof(SampleRow)) + recent * 4 + 2 * GpuInputs::kSlack);
-  const auto row_in = inputs_.take<SampleRow>(n);
+  rows_ = inputs_.take<SampleRow>(n);
   const auto recent_in = inputs_.take<int32_t>(recent);
   int64_t at = 0;
   for (int64_t i = 0; i < n; ++i) {
     const SamplingParams& p = params[i];
     const std::vector<TokenId>& past = pasts[i]->all_tokens();
-    SampleRow& row = row_in.host[i];
+    SampleRow& row = rows_.host[i];
     row = {.temperature = p.temperature,
            .top_k = p.top_k,
            .top_p = p.top_p,
@@ -46,11 +46,15 @@ bool GpuSampler::enqueue(float* logits, std::span<const History* const> pasts,
     row.recent_count = static_cast<int32_t>(count);
     at += static_cast<int64_t>(count);
   }
+  penalises_ = at > 0;
   inputs_.send();
-  gpu_.sample(logits, static_cast<int32_t>(n), vocabulary_, row_in.device, sampled_.as<int32_t>(),
-              scratch_.full());
-  gpu_.copy(host_.get(), sampled_.as<int32_t>(), n * 4);
-  return at > 0;
 }
+
+void GpuSampler::sample(float* logits, int64_t first, int64_t n) {
+  gpu_.sample(logits, static_cast<int32_t>(n), vocabulary_, rows_.device + first,
+              sampled_.as<int32_t>(first * 4), scratch_.full());
+}
+
+void GpuSampler::fetch() { gpu_.copy(host_.get(), sampled_.as<int32_t>(), count_ * 4); }
 
 }  // namespace ringtide::model

@@ -17,18 +17,26 @@ class GpuSampler {
  public:
   GpuSampler(kernels::Gpu& gpu, int32_t vocabulary);
 
-  // Enqueues the sampling of rows that lie side by side in `logits`, at most kFewRows, each after
-  // its sequence's past. Returns whether the logits are no longer what they were: a penalty changes
-  // them.
-  bool enqueue(float* logits, std::span<const History* const> pasts,
-               std::span<const SamplingParams> params);
-  // The tokens of the last enqueue(), once the compute queue has been waited for.
+  // What the sampling of rows needs to know, at most kFewRows, each after its sequence's past.
+  void begin(std::span<const History* const> pasts, std::span<const SamplingParams> params);
+  // Enqueues the sampling of n of them, from `first` on, whose logits lie side by side. A penalty
+  // changes those.
+  void sample(float* logits, int64_t first, int64_t n);
+  // Whether there is one.
+  bool penalises() const { return penalises_; }
+  // All of them go to the host.
+  void fetch();
+  // The tokens: on the device, and, once the compute queue has been waited for, on the host.
+  const int32_t* on_device() const { return sampled_.as<int32_t>(); }
   const int32_t* tokens() const { return host_.get(); }
 
  private:
   kernels::Gpu& gpu_;
   const int32_t vocabulary_;
   GpuInputs inputs_;
+  GpuInputs::Array<kernels::cuda::SampleRow> rows_;
+  int64_t count_ = 0;
+  bool penalises_ = false;
   GpuBuffer scratch_, sampled_;
   struct ReleaseHost {
     kernels::Gpu* gpu;

@@ -1,4 +1,5 @@
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gate_inl.cuh"
 #include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/reduce_inl.cuh"
 #include "kernels/cuda/vector_inl.cuh"
@@ -80,12 +81,6 @@ __global__ void __launch_bounds__(Threads)
   for (int64_t at = first + kKept * kStep; at < dim; at += kStep)
     put(at, *reinterpret_cast<const Floats<N>*>(x + at),
         *reinterpret_cast<const Floats<N>*>(weight + at));
-}
-
-__device__ float activate(float x, Gate gate) {
-  if (gate == Gate::Silu) return x / (1.0f + expf(-x));
-  constexpr float kRoot = 0.7978845608028654f;  // sqrt(2 / pi)
-  return 0.5f * x * (1.0f + tanhf(kRoot * (x + 0.044715f * x * x * x)));
 }
 
 template <int N>

@@ -24,10 +24,13 @@ class CudaGpu final : public Gpu {
     check(cudaGetDeviceProperties(&properties_, index), "cudaGetDeviceProperties");
     check(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking), "cudaStreamCreate");
     check(cudaStreamCreateWithFlags(&copy_, cudaStreamNonBlocking), "cudaStreamCreate");
+    at_ = compute_;
   }
   ~CudaGpu() override {
     cudaStreamDestroy(compute_);
     cudaStreamDestroy(copy_);
+    if (side_) cudaStreamDestroy(side_);
+    if (fetch_) cudaStreamDestroy(fetch_);
   }
 
   GpuInfo info() const override {
@@ -111,6 +114,8 @@ class CudaGpu final : public Gpu {
     }
     cudaGraphExec_t graph = nullptr;
   };
+  void use(Queue queue) override { at_ = stream(queue); }
+
   void begin_graph() override {
     check(cudaStreamBeginCapture(compute_, cudaStreamCaptureModeThreadLocal),
           "cudaStreamBeginCapture");
@@ -131,68 +136,68 @@ class CudaGpu final : public Gpu {
   // -- operations ----
   void dequantize(TensorType type, const std::byte* src, int64_t rows, int64_t k,
                   const int32_t* order, bf16* dst) override {
-    cuda::dequantize(type, src, rows, k, order, dst, compute_);
+    cuda::dequantize(type, src, rows, k, order, dst, at_);
   }
   void fill_normal(bf16* dst, int64_t n, float deviation, uint64_t seed) override {
-    cuda::fill_normal(dst, n, deviation, seed, compute_);
+    cuda::fill_normal(dst, n, deviation, seed, at_);
   }
   void embed(const int32_t* tokens, const bf16* table, int64_t rows, int64_t hidden, float scale,
              float* x) override {
-    cuda::embed(tokens, table, rows, hidden, scale, x, compute_);
+    cuda::embed(tokens, table, rows, hidden, scale, x, at_);
   }
   void rms_norm(const float* x, const float* weight, float eps, int64_t rows, int64_t dim,
                 bf16* y) override {
-    cuda::rms_norm(x, weight, eps, rows, dim, y, compute_);
+    cuda::rms_norm(x, weight, eps, rows, dim, y, at_);
   }
   void gate_mul(const bf16* x, int64_t rows, int64_t n, cuda::Gate gate, bf16* y) override {
-    cuda::gate_mul(x, rows, n, gate, y, compute_);
+    cuda::gate_mul(x, rows, n, gate, y, at_);
   }
-  void split_qkv(const cuda::Qkv& a) override { cuda::split_qkv(a, compute_); }
+  void split_qkv(const cuda::Qkv& a) override { cuda::split_qkv(a, at_); }
   void rotate_plane(const cuda::Heads& shape, int unit, cuda::Arena arena, int32_t src_row,
                     int32_t dst_row, const float* cos, const float* sin, int32_t angle) override {
-    cuda::rotate_plane(shape, unit, arena, src_row, dst_row, cos, sin, angle, compute_);
+    cuda::rotate_plane(shape, unit, arena, src_row, dst_row, cos, sin, angle, at_);
   }
   void rope_angles(const double* inv_freq, int32_t half, int64_t position, int64_t n, float* cos,
                    float* sin) override {
-    cuda::rope_angles(inv_freq, half, position, n, cos, sin, compute_);
+    cuda::rope_angles(inv_freq, half, position, n, cos, sin, at_);
   }
   int64_t few_rows_scratch(int64_t n, int64_t k) const override {
     return cuda::few_rows_scratch(n, k);
   }
-  void few_rows(const cuda::Product& p) override { cuda::few_rows(p, compute_); }
+  void few_rows(const cuda::Product& p) override { cuda::few_rows(p, at_); }
   void many_rows(const cuda::Product& p) override {
-    if (!many_rows_) many_rows_ = std::make_unique<cuda::ManyRows>();
-    many_rows_->run(p, compute_);
+    products().run(p, at_);
   }
+  void gated_rows(const cuda::GatedProduct& p) override { products().run(p, at_); }
   void prefill_attention(const cuda::PrefillAttention& a) override {
-    cuda::prefill_attention(a, compute_);
+    cuda::prefill_attention(a, at_);
   }
   int64_t decode_attention_scratch(const cuda::Heads& shape, int32_t rows,
                                    int32_t max_blocks) const override {
     return cuda::decode_attention_scratch(shape, rows, max_blocks);
   }
   void decode_attention(const cuda::DecodeAttention& a) override {
-    cuda::decode_attention(a, compute_);
+    cuda::decode_attention(a, at_);
   }
   void mean_query(const cuda::Heads& shape, const bf16* q, const int32_t* begin,
                   const int32_t* angle, int32_t rows, const float* cos, const float* sin,
                   bf16* out) override {
-    cuda::mean_query(shape, q, begin, angle, rows, cos, sin, out, compute_);
+    cuda::mean_query(shape, q, begin, angle, rows, cos, sin, out, at_);
   }
-  void learn(const cuda::Learn& a) override { cuda::learn(a, compute_); }
-  void represent(const cuda::Represent& a) override { cuda::represent(a, compute_); }
+  void learn(const cuda::Learn& a) override { cuda::learn(a, at_); }
+  void represent(const cuda::Represent& a) override { cuda::represent(a, at_); }
   int64_t lookup_scratch(const cuda::Heads& shape, int32_t rows, int32_t max_sealed,
                          int32_t max_select) const override {
     return cuda::lookup_scratch(shape, rows, max_sealed, max_select);
   }
-  void choose_units(const cuda::Lookup& a) override { cuda::choose_units(a, compute_); }
-  void place_units(const cuda::Lookup& a) override { cuda::place_units(a, compute_); }
+  void choose_units(const cuda::Lookup& a) override { cuda::choose_units(a, at_); }
+  void place_units(const cuda::Lookup& a) override { cuda::place_units(a, at_); }
   int64_t sample_scratch(int32_t rows, int32_t vocabulary) const override {
     return cuda::sample_scratch(rows, vocabulary);
   }
   void sample(float* logits, int32_t rows, int32_t vocabulary, const cuda::SampleRow* params,
               int32_t* tokens, float* scratch) override {
-    cuda::sample(logits, rows, vocabulary, params, tokens, scratch, compute_);
+    cuda::sample(logits, rows, vocabulary, params, tokens, scratch, at_);
   }
 
   std::shared_ptr<cuda::RingLinks> make_ring(const std::vector<int>& devices,
@@ -208,17 +213,40 @@ class CudaGpu final : public Gpu {
     link.gather(number, mine, static_cast<size_t>(bytes), all, stream(queue));
   }
   void ring_merge(cuda::RingLink& link, const cuda::RingMerge& a) override {
-    link.merge(a, compute_);
+    link.merge(a, at_);
   }
-  void ring_finish(cuda::RingLink& link) override { link.finish(compute_); }
+  void ring_finish(cuda::RingLink& link) override { link.finish(at_); }
 
  private:
-  cudaStream_t stream(Queue queue) const { return queue == Queue::Compute ? compute_ : copy_; }
+  // Those beside are made when they are asked for: a device has few queues of its own, and streams
+  // that share one wait for each other.
+  static cudaStream_t made(cudaStream_t& stream) {
+    if (!stream)
+      check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    return stream;
+  }
+  cudaStream_t stream(Queue queue) {
+    switch (queue) {
+      case Queue::Copy:
+        return copy_;
+      case Queue::Side:
+        return made(side_);
+      case Queue::Fetch:
+        return made(fetch_);
+      default:
+        return compute_;
+    }
+  }
+  cuda::ManyRows& products() {
+    if (!many_rows_) many_rows_ = std::make_unique<cuda::ManyRows>();
+    return *many_rows_;
+  }
   static cudaEvent_t of(Event& event) { return static_cast<CudaEvent&>(event).event; }
 
   const int index_;
   cudaDeviceProp properties_{};
-  cudaStream_t compute_ = nullptr, copy_ = nullptr;
+  cudaStream_t compute_ = nullptr, copy_ = nullptr, side_ = nullptr, fetch_ = nullptr;
+  cudaStream_t at_ = nullptr;  // where operations go
   std::unique_ptr<cuda::ManyRows> many_rows_;
 };
 

@@ -18,15 +18,16 @@ template <int Dim>
 constexpr int kLargeTile = Dim == 256 ? 32 : 64;
 
 // query_sum += the queries of a run, for the values that this one of `blocks` thread blocks has.
-__device__ void sum_queries(const Learn& a, const LearnRun& run, int block, int blocks) {
+__device__ void sum_queries(const Learn& a, const LearnRun& run, const bf16* q, int layer, int block,
+                            int blocks) {
   const int row = a.shape.heads * a.shape.head_dim;
   if (!run.query_sum) return;
   for (int at = block * kThreads + threadIdx.x; at < row; at += blocks * kThreads) {
-    float* const to = run.query_sum + a.sum_offset + at;
+    float* const to = run.query_sum + a.sum_offset + int64_t{layer} * row + at;
     float sum = *to;
 #pragma unroll 16
     for (int i = run.q_begin; i < run.q_end; ++i)
-      sum += __bfloat162float(a.q[int64_t{i} * row + at]);
+      sum += __bfloat162float(q[int64_t{i} * row + at]);
     *to = sum;
   }
 }
@@ -38,7 +39,8 @@ struct Tiles {
   float logits[kColumns][kTokens + 1];
 };
 
-// Blocks: (tiles of kTokens of a page, KV heads, runs * 3): the own page, the leaving one, queries.
+// Blocks: (tiles of kTokens of a page, KV heads, layers * runs * 3): the own page, the leaving one,
+// queries.
 template <int Dim, int kColumns>
 __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
   constexpr int kChunks = Dim / 8;
@@ -46,16 +48,19 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
   extern __shared__ __align__(128) unsigned char shared[];
   auto& tiles = *reinterpret_cast<Tiles<Dim, kColumns>*>(shared);
   after_previous();
-  const LearnRun& run = a.runs[blockIdx.z / 3];
+  const LearnRun& run = a.runs[blockIdx.z / 3 % a.run_count];
+  const int layer = static_cast<int>(blockIdx.z) / 3 / a.run_count;
+  const bf16* const all_q = a.q + layer * a.layer_q;
   if (blockIdx.z % 3 == 2) {
-    sum_queries(a, run, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
+    sum_queries(a, run, all_q, layer, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
     return;
   }
   const bool own = blockIdx.z % 3 == 0;
   float* sums = own ? run.own_sums : run.leaving_sums;
   if (!sums) return;
-  sums += a.logit_offset;
-  const int32_t key_row = (own ? run.own_row : run.leaving_row) + a.row_offset;
+  sums += a.logit_offset + int64_t{layer} * a.shape.heads * a.unit;
+  const int32_t key_row =
+      (own ? run.own_row : run.leaving_row) + a.row_offset + layer * a.layer_rows;
   const int kv_head = blockIdx.y, group = a.shape.group();
   const int first = static_cast<int>(blockIdx.x) * kTokens;
   const int tokens = min((own ? run.own_end : a.unit) - first, kTokens);
@@ -93,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
         const int64_t row = run.q_begin + query + (valid ? column / heads : 0);
         const int head = first_head + column % heads;
         copy_async(chunk_at(to, column, chunk),
-                   a.q + (row * a.shape.heads + head) * Dim + chunk * 8, valid);
+                   all_q + (row * a.shape.heads + head) * Dim + chunk * 8, valid);
       }
     };
     float mine[kColumns / kTeams];  // of this token, for this thread's heads
@@ -162,7 +167,7 @@ __global__ void __launch_bounds__(kThreads) sum_logits(const Learn a) {
 
 void learn(const Learn& a, cudaStream_t stream) {
   if (a.run_count == 0) return;
-  const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 3 * a.run_count);
+  const dim3 grid((a.unit + kTokens - 1) / kTokens, a.shape.kv_heads, 3 * a.run_count * a.layers);
   const auto start = [&](auto dim, auto columns) {
     constexpr int kBytes = sizeof(Tiles<dim(), columns()>);
     const auto kernel = sum_logits<dim(), columns()>;

@@ -31,12 +31,17 @@ struct Learn {
   Heads shape;
   int unit = 0;
   Arena arena;
-  const bf16* q = nullptr;  // (m, heads, head_dim), rotated near
+  const bf16* q = nullptr;  // (m, heads, head_dim), rotated near, of the first layer
   const LearnRun* runs = nullptr;  // device
   int32_t run_count = 0;           // host: grid
-  int32_t row_offset = 0;          // layer's, to own_row and leaving_row
-  int64_t sum_offset = 0;          // layer's, floats, to query_sum
-  int64_t logit_offset = 0;        // layer's, floats, to the logit sums
+  // Of the first layer: to own_row and leaving_row; floats to query_sum, to the logit sums.
+  int32_t row_offset = 0;
+  int64_t sum_offset = 0, logit_offset = 0;
+  // Layers at once, and from each to the next: rows of the arena, values of q; in the sums they lie
+  // side by side.
+  int32_t layers = 1;
+  int32_t layer_rows = 0;
+  int64_t layer_q = 0;
   int64_t window = 0;              // band: 0 <= distance < window
   float scale = 0;
   int32_t max_queries = 0;         // host: bound of a run's queries, for speed alone; 0: unknown

@@ -53,7 +53,7 @@ struct Lookup {
   int32_t max_select = 0;           // and of `select`
   Vote vote = Vote::Softmax;
   float scale = 0;                  // of the softmax; 0: 1 / sqrt(head_dim)
-  const int64_t* tick = nullptr;    // device, one number that grows from pass to pass
+  const int64_t* tick = nullptr;    // device, one number: when, in order of passes
   float* scratch = nullptr;         // lookup_scratch() floats
   // Out, device:
   int32_t* chosen = nullptr;        // (rows, max_select), ascending; then -1
@@ -68,7 +68,8 @@ int64_t lookup_scratch(const Heads& shape, int32_t rows, int32_t max_sealed, int
 // choose: relevance and the best units (ties: the lower). Relevance is float32, summed over heads in
 // order of heads; independent of rows.
 // place: for each chosen unit a slot; those not in one yet take the slots used longest ago (ties: the
-// lower slot) that this lookup does not use, and are copied there. Writes refs, counts, missing.
+// lower slot) that this lookup does not use, and are copied there. Slots are used at `tick`, or later
+// if they were already. Writes refs, counts, missing.
 void choose_units(const Lookup& a, cudaStream_t stream);
 void place_units(const Lookup& a, cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// Products over many rows by cuBLASLt.
+// Products over many rows: by cuBLASLt, or on Hopper by many_rows_sm90.h.
 //
 // A row's result must not depend on how many rows there are. For each (n, k, output) one algorithm is
 // chosen, at a typical number of rows, from those that do not split k; tiles and stages are part of
@@ -12,8 +12,8 @@
 #include <string>
 #include <tuple>
 
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/hopper.h"
+#include "kernels/cuda/many_rows_sm90.h"
 
 namespace ringtide::kernels::cuda {
 namespace {
@@ -47,6 +47,7 @@ struct Layouts {
 struct ManyRows::State {
   using Kind = std::tuple<int64_t, int64_t, bool, bool>;  // n, k, float32 output, added to
 
+  const bool hopper = is_hopper();
   cublasLtHandle_t handle = nullptr;
   cublasLtMatmulDesc_t product = nullptr;
   void* workspace = nullptr;
@@ -115,6 +116,7 @@ ManyRows::~ManyRows() {
 
 void ManyRows::run(const Product& p, cudaStream_t stream) {
   if (p.m == 0) return;
+  if (state_->hopper && sm90_serves(p.n, p.k)) return many_rows_sm90(p, stream);
   const cudaDataType_t out = p.y ? CUDA_R_16BF : CUDA_R_32F;
   const bool adds = p.write == Write::Add;
   void* const y = p.y ? static_cast<void*>(p.y) : p.y32;
@@ -124,6 +126,13 @@ void ManyRows::run(const Product& p, cudaStream_t stream) {
                           at.y, y, at.y, &state_->algorithm(p.n, p.k, out, adds), state_->workspace,
                           kWorkspace, stream),
            "product");
+}
+
+void ManyRows::run(const GatedProduct& p, cudaStream_t stream) {
+  if (p.m == 0) return;
+  if (state_->hopper && sm90_serves(2 * p.n, p.k)) return gated_rows_sm90(p, stream);
+  run(Product{.x = p.x, .w = p.w, .m = p.m, .n = 2 * p.n, .k = p.k, .y = p.between}, stream);
+  gate_mul(p.between, p.m, p.n, p.gate, p.y, stream);
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "kernels/cuda/kv.h"
+#include "kernels/cuda/elementwise.h"
 
 namespace ringtide::kernels::cuda {
 
@@ -31,12 +31,25 @@ struct Product {
 int64_t few_rows_scratch(int64_t n, int64_t k);  // floats, enough for any m <= kFewRows
 void few_rows(const Product& p, cudaStream_t stream);
 
-// cuBLASLt, with one algorithm for each (n, k, kind of output) whatever m is. Not thread-safe.
+// y = activation(x * w^T) . (x * u^T): w (n, k), and u in the n rows after it.
+struct GatedProduct {
+  const bf16* x = nullptr;  // (m, k), rows 16-byte aligned
+  const bf16* w = nullptr;  // (2 n, k)
+  int32_t m = 0;
+  int64_t n = 0, k = 0;     // multiples of 8
+  Gate gate = Gate::Silu;
+  bf16* y = nullptr;        // (m, n)
+  bf16* between = nullptr;  // (m, 2 n): room for both products; values are anything afterwards
+};
+
+// On Hopper large matrices by a kernel of our own, all else by cuBLASLt, with one algorithm for each
+// (n, k, kind of output) whatever m is. Not thread-safe.
 class ManyRows {
  public:
   ManyRows();  // throws DeviceError where the library cannot be had
   ~ManyRows();
   void run(const Product& p, cudaStream_t stream);
+  void run(const GatedProduct& p, cudaStream_t stream);
 
  private:
   struct State;

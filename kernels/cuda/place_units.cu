@@ -105,8 +105,9 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
     const int32_t k_row = slots.first_row + slot * 2 * a.shape.kv_heads * a.unit;
     refs[i - lost] = {k_row, k_row + a.shape.kv_heads * a.unit, unit == 0 ? m.sinks : 0, a.unit,
                       int64_t{unit} * a.unit};
-    slots.used[slot] = tick;
+    slots.used[slot] = max(slots.used[slot], tick);
     if (place[i] != kFetch) continue;
+    slots.used[slot] = tick;
     slots.unit[slot] = unit;
     copies[fetched] = {
         m.payload[unit] + a.layer * chunk_values * static_cast<int64_t>(sizeof(bf16)),
@@ -123,9 +124,11 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   }
 }
 
+// In flight are 128 KiB, what fills the link to the host: with more of these slow loads, all others
+// were seen to wait behind them.
 constexpr int kCopyThreads = 256;
-constexpr int kCopyBlocks = 32;  // of a row: each has an equal piece of every copy
-constexpr int kInFlight = 4;     // loads of 16 bytes a thread
+constexpr int kCopyBlocks = 8;  // of a row: each has an equal piece of every copy
+constexpr int kInFlight = 4;    // loads of 16 bytes a thread
 
 __global__ void __launch_bounds__(kCopyThreads)
     fetch(const Lookup a, const LookupScratch scratch, const int64_t vectors) {

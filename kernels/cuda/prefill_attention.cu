@@ -1,6 +1,6 @@
 #include <stdexcept>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/prefill_attention_paths.h"
 
 namespace ringtide::kernels::cuda {
@@ -32,20 +32,12 @@ void check_arguments(const PrefillAttention& a) {
   require(aligned(a.arena.base, 1024), "the arena must be 1024-byte aligned");
 }
 
-bool hopper() {
-  int device = 0, major = 0, minor = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "device");
-  return major == 9 && minor == 0;
-}
-
 }  // namespace
 
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream) {
   check_arguments(a);
   if (a.m == 0) return;
-  if (a.unit == kTmaUnit && a.shape.head_dim <= 128 && hopper())
+  if (a.unit == kTmaUnit && a.shape.head_dim <= 128 && is_hopper())
     prefill_attention_sm90(a, stream);
   else
     prefill_attention_mma(a, stream);

@@ -30,5 +30,11 @@ __device__ inline void load_matrices_transposed(uint32_t* r, uint32_t row) {
 __device__ inline void load_matrices_transposed(uint32_t* r, const void* row) {
   load_matrices_transposed(r, shared_address(row));
 }
+// The way back of load_matrices(), on 9.0 and later.
+__device__ inline void store_matrices(const uint32_t (&r)[4], void* row) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%4], {%0, %1, %2, %3};" ::"r"(r[0]),
+               "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(shared_address(row))
+               : "memory");
+}
 
 }  // namespace ringtide::kernels::cuda

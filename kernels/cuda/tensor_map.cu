@@ -1,5 +1,7 @@
 #include <cudaTypedefs.h>
 
+#include <type_traits>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/tensor_map.h"
 
@@ -21,13 +23,16 @@ PFN_cuTensorMapEncodeTiled_v12000 encoder() {
   return encode;
 }
 
-template <int kRank>
-CUtensorMap encode(const TensorView<kRank>& view) {
+template <int kRank, class T>
+CUtensorMap encode(const TensorView<kRank, T>& view) {
   CUtensorMap map;
   std::array<uint32_t, kRank> steps;
   steps.fill(1);
   const CUresult status =
-      encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kRank, const_cast<bf16*>(view.base),
+      encoder()(&map,
+                std::is_same_v<T, float> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                                         : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                kRank, const_cast<T*>(view.base),
                 view.size.data(), view.stride.data(), view.box.data(), steps.data(),
                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
@@ -38,6 +43,8 @@ CUtensorMap encode(const TensorView<kRank>& view) {
 
 }  // namespace
 
+CUtensorMap tensor_map(const TensorView<2>& view) { return encode(view); }
+CUtensorMap tensor_map(const TensorView<2, float>& view) { return encode(view); }
 CUtensorMap tensor_map(const TensorView<3>& view) { return encode(view); }
 CUtensorMap tensor_map(const TensorView<4>& view) { return encode(view); }
 

@@ -301,21 +301,17 @@ class Bench {
                         logit_sums + i * 32 * kUnit, kPlane, 0,
                         logit_sums + (64 + i) * 32 * kUnit});
       Buffer<LearnRun> dlist(list);
-      const double us = time(16, [&](int, cudaStream_t s) {
-        learn({kLlama,
-               kUnit,
-               {arena, 2 * layers * layer_rows},
-               q,
-               dlist,
-               runs,
-               0,
-               0,
-               0,
-               4096,
-               0.088f,
-               each},
-              s);
-      });
+      Learn a;
+      a.shape = kLlama;
+      a.unit = kUnit;
+      a.arena = {arena, 2 * layers * layer_rows};
+      a.q = q;
+      a.runs = dlist;
+      a.run_count = runs;
+      a.window = 4096;
+      a.scale = 0.088f;
+      a.max_queries = each;
+      const double us = time(16, [&](int, cudaStream_t s) { learn(a, s); });
       report("learn " + std::to_string(runs) + " runs of " + std::to_string(each), us, 0);
     }
     Buffer<int32_t> begin(std::vector<int32_t>{0, 512}), angle(1);

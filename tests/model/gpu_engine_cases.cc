@@ -130,6 +130,62 @@ TEST_P(GpuEngine, WhatIsExpectedChangesNoBit) {
   }
 }
 
+// What was sampled can be asked about again, and sampled again, after the next step was started.
+TEST_P(GpuEngine, LogitsStayUntilTheNextToken) {
+  for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::InfLlm}) {
+    Runner r = open(1, small_policy(policy));
+    r.append(random_tokens(8, 150));
+    r.finish_prompt();
+    for (int i = 0; i < 8; ++i) {
+      r.generate();
+      r.run();
+    }
+    model::SamplingParams params;
+    params.temperature = 1;
+    const TokenId greedy = engine->sample(1, {}), drawn = engine->sample(1, params);
+    const auto logits = r.logits();
+    EXPECT_EQ(engine->sample(1, {}), greedy);
+    EXPECT_EQ(engine->sample(1, params), drawn);
+    EXPECT_EQ(r.logits(), logits);
+    // The same blocks without anything expected.
+    auto again = make(units);
+    again->open(2, small_policy(policy));
+    size_t at = 0;
+    for (const int32_t n : r.plan.lengths()) {
+      again->prefill(2, std::span(r.tokens).subspan(at, n));
+      at += n;
+    }
+    const auto expected = again->logits(2);
+    EXPECT_TRUE(std::equal(logits.begin(), logits.end(), expected.begin()));
+    engine->close(1);
+  }
+}
+
+// Where a layer's input is that of the layer before, what it chooses is in slots when it asks.
+TEST_P(GpuEngine, UnitsOfRightGuessesAreNotAwaited) {
+  SmallShape shape = kind.shape;
+  shape.layers = 5;
+  shape.idle_layers = 4;
+  m = small_model(3, shape);
+  engine = make(units);
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.select = 4;
+  Runner r = open(1, p);
+  r.append(random_tokens(12, 600));
+  r.finish_prompt();
+  const int64_t chosen_before = engine->stats(1).units_selected;
+  const int64_t awaited_before = engine->units_awaited(1);
+  for (int i = 0; i < 30; ++i) {
+    const model::DecodeRow row{1, random_tokens(100 + i, 1)[0]};
+    engine->decode({&row, 1});
+  }
+  const int64_t chosen = engine->stats(1).units_selected - chosen_before;
+  const int64_t awaited = engine->units_awaited(1) - awaited_before;
+  EXPECT_EQ(chosen, 30 * 5 * 4);
+  EXPECT_GT(awaited, 30);
+  EXPECT_LE(awaited, chosen / 5);  // of the first layer, which nobody guesses
+}
+
 TEST_P(GpuEngine, SamplesAsTheSamplerSays) {
   Runner r = open(1, small_policy(PolicyKind::Exact));
   r.append(random_tokens(4, 40));

@@ -122,7 +122,8 @@ void attend(const Heads& s, int unit, const Arena& arena, const bf16* q_near, co
 
 class FakeGpu final : public Gpu {
  public:
-  explicit FakeGpu(int64_t memory) : memory_(memory) {}
+  FakeGpu(int64_t memory, FakeGpuCounts* counts)
+      : memory_(memory), counts_(counts ? *counts : own_counts_) {}
   ~FakeGpu() override {
     for (const auto& [p, bytes] : device_) std::free(p);
     for (const auto& [p, bytes] : host_) std::free(p);
@@ -163,6 +164,7 @@ class FakeGpu final : public Gpu {
   }
   void synchronize(Queue queue) override {
     if (queue == Queue::Copy) drain(copies_taken_ + copies_.size());
+    if (queue == Queue::Compute) ++counts_.waits;
   }
 
   std::unique_ptr<Event> make_event() override { return std::make_unique<FakeEvent>(); }
@@ -183,9 +185,12 @@ class FakeGpu final : public Gpu {
   }
   double milliseconds(Event&, Event&) override { return 1; }
 
+  void use(Queue) override {}  // operations of all queues run when they are called
+
   void begin_graph() override { capturing_ = std::make_unique<FakeGraph>(); }
   std::unique_ptr<Graph> end_graph() override { return std::move(capturing_); }
   void launch(Graph& graph) override {
+    ++counts_.launches;
     for (auto& operation : static_cast<FakeGraph&>(graph).operations) operation();
   }
 
@@ -321,6 +326,10 @@ class FakeGpu final : public Gpu {
     product(p);
   }
   void many_rows(const Product& p) override { product(p); }
+  void gated_rows(const GatedProduct& p) override {
+    product({.x = p.x, .w = p.w, .m = p.m, .n = 2 * p.n, .k = p.k, .y = p.between});
+    gate_mul(p.between, p.m, p.n, p.gate, p.y);
+  }
 
   void prefill_attention(const PrefillAttention& a) override {
     run([=] {
@@ -380,8 +389,13 @@ class FakeGpu final : public Gpu {
     run([=] {
       const int dim = a.shape.head_dim;
       const int64_t row = int64_t{a.shape.heads} * dim;
-      for (int32_t n = 0; n < a.run_count; ++n) {
-        const LearnRun& run = a.runs[n];
+      for (int32_t i = 0; i < a.run_count * a.layers; ++i) {
+        const LearnRun& run = a.runs[i % a.run_count];
+        const int32_t layer = i / a.run_count;
+        const bf16* const q = at(a.q, layer * a.layer_q);
+        const int64_t sum_offset = a.sum_offset + layer * row;
+        const int64_t logit_offset = a.logit_offset + int64_t{layer} * a.shape.heads * a.unit;
+        const int32_t row_offset = a.row_offset + layer * a.layer_rows;
         const auto score = [&](int32_t plane, int64_t position, int32_t end, float* sums) {
           if (!sums) return;
           for (int32_t i = run.q_begin; i < run.q_end; ++i)
@@ -389,14 +403,14 @@ class FakeGpu final : public Gpu {
               for (int32_t t = 0; t < end; ++t) {
                 const int64_t distance = run.q_position + i - run.q_begin - position - t;
                 if (distance < 0 || distance >= a.window) continue;
-                const int64_t k = plane + a.row_offset + int64_t{h / a.shape.group()} * a.unit + t;
-                sums[a.logit_offset + int64_t{h} * a.unit + t] +=
-                    a.scale * dot(at(a.q, i * row + int64_t{h} * dim), at(a.arena.base, k * dim), dim);
+                const int64_t k = plane + row_offset + int64_t{h / a.shape.group()} * a.unit + t;
+                sums[logit_offset + int64_t{h} * a.unit + t] +=
+                    a.scale * dot(at(q, i * row + int64_t{h} * dim), at(a.arena.base, k * dim), dim);
               }
         };
         if (run.query_sum)
           for (int32_t i = run.q_begin; i < run.q_end; ++i)
-            for (int64_t j = 0; j < row; ++j) run.query_sum[a.sum_offset + j] += value(a.q, i * row + j);
+            for (int64_t j = 0; j < row; ++j) run.query_sum[sum_offset + j] += value(q, i * row + j);
         score(run.own_row, run.own_position, run.own_end, run.own_sums);
         score(run.leaving_row, run.leaving_position, a.unit, run.leaving_sums);
       }
@@ -587,7 +601,8 @@ class FakeGpu final : public Gpu {
     for (int32_t i = 0; i < a.max_select; ++i) a.missing[r * a.max_select + i] = -1;
     for (int32_t i = 0; i < a.max_select && chosen[i] >= 0; ++i) {
       const int32_t u = chosen[i];
-      if (slot_of[i] >= 0) {
+      const bool fetched = slot_of[i] < 0;
+      if (!fetched) {
         ++a.totals[r].hits;
       } else if (!m.payload[u]) {
         ++a.totals[r].missing;
@@ -605,7 +620,7 @@ class FakeGpu final : public Gpu {
                     m.payload[u] + a.layer * chunk, chunk);
         ++a.totals[r].fetched;
       }
-      slots.used[slot_of[i]] = now;
+      slots.used[slot_of[i]] = fetched ? now : std::max(slots.used[slot_of[i]], now);
       const int32_t k = slots.first_row + static_cast<int32_t>(slot_of[i] * 2 * plane);
       a.refs[r * a.max_select + count++] = {k, static_cast<int32_t>(k + plane), u == 0 ? m.sinks : 0,
                                             a.unit, int64_t{u} * a.unit};
@@ -646,6 +661,8 @@ class FakeGpu final : public Gpu {
   }
 
   int64_t memory_, used_ = 0;
+  FakeGpuCounts own_counts_;
+  FakeGpuCounts& counts_;
   Blocks device_, host_;
   std::deque<std::function<void()>> copies_;  // of the copy queue, not run yet
   uint64_t copies_taken_ = 0;
@@ -654,8 +671,8 @@ class FakeGpu final : public Gpu {
 
 }  // namespace
 
-std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes) {
-  return std::make_unique<FakeGpu>(memory_bytes);
+std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts) {
+  return std::make_unique<FakeGpu>(memory_bytes, counts);
 }
 
 }  // namespace ringtide::testing

@@ -12,6 +12,12 @@
 
 namespace ringtide::testing {
 
-std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes);
+// What somebody did with it.
+struct FakeGpuCounts {
+  int64_t launches = 0;  // of graphs
+  int64_t waits = 0;     // for all that the compute queue has
+};
+// `counts`, where they are wanted, outlive it.
+std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts = nullptr);
 
 }  // namespace ringtide::testing

@@ -62,10 +62,11 @@ SmallModel small_model(uint64_t seed, const SmallShape& s) {
     layer.wq = matrix(q, s.hidden, 2.0f);
     layer.wk = matrix(kv, s.hidden, 2.0f);
     layer.wv = matrix(kv, s.hidden, 1.0f);
-    layer.wo = matrix(s.hidden, q, 1.0f);
+    const float gain = l < s.idle_layers ? 0.0f : 1.0f;
+    layer.wo = matrix(s.hidden, q, gain);
     layer.gate = matrix(s.ffn, s.hidden, 1.0f);
     layer.up = matrix(s.ffn, s.hidden, 1.0f);
-    layer.down = matrix(s.hidden, s.ffn, 1.0f);
+    layer.down = matrix(s.hidden, s.ffn, gain);
     auto vector = [&](bool there, int64_t n, float mean, float deviation) {
       std::vector<float> v(there ? n : 0);
       for (float& x : v) x = mean + deviation * normal(random);

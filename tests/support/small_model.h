@@ -28,6 +28,7 @@ struct SmallShape {
   int period = 0;          // the last layer of each period does not slide; 0: all do
   double sliding_base = 0; // of RoPE in sliding layers; 0: as in the others
   float embedding_scale = 1, attention_scale = 0;  // 0: 1 / sqrt(head_dim)
+  int idle_layers = 0;     // the first so many add nothing to what comes into them
 };
 SmallModel small_model(uint64_t seed, const SmallShape& shape = {});
 

@@ -151,7 +151,17 @@ struct Step {
     split_qkv({kShape, kUnit, of, qkv, nullptr, nullptr, nullptr, 0, cos, sin, place, 0, kRows,
                near, far, raw},
               stream);
-    learn({kShape, kUnit, of, near, runs, kRows, 0, 0, 0, 41, 0.125f, 1}, stream);
+    Learn all;
+    all.shape = kShape;
+    all.unit = kUnit;
+    all.arena = of;
+    all.q = near;
+    all.runs = runs;
+    all.run_count = kRows;
+    all.window = 41;
+    all.scale = 0.125f;
+    all.max_queries = 1;
+    learn(all, stream);
     mean_query(kShape, raw, begin, angle, kRows, cos, sin, mean, stream);
     const Lookup lookup{kShape,
                         kUnit,

@@ -75,10 +75,19 @@ TEST_F(LearnTest, SumsByQueryHoweverCallsAreCut) {
           run.leaving_position = page * unit - window;
           run.leaving_sums = dleaving;
           Device<LearnRun> druns(std::vector{run});
-          Learn a{shape,      unit,  {darena, 2 * plane + layer_rows},
-                  dq,         druns, 1,
-                  layer_rows, row,   sums,
-                  window,     scale, n == 1 ? 1 : 0};  // single queries take a path of their own
+          Learn a;
+          a.shape = shape;
+          a.unit = unit;
+          a.arena = {darena, 2 * plane + layer_rows};
+          a.q = dq;
+          a.runs = druns;
+          a.run_count = 1;
+          a.row_offset = layer_rows;
+          a.sum_offset = row;
+          a.logit_offset = sums;
+          a.window = window;
+          a.scale = scale;
+          a.max_queries = n == 1 ? 1 : 0;  // single queries take a path of their own
           learn(a, nullptr);
           from += n;
         }
@@ -117,6 +126,64 @@ TEST_F(LearnTest, SumsByQueryHoweverCallsAreCut) {
   }
 }
 
+// Of all layers at once, the same as of one after the other.
+TEST_F(LearnTest, LayersTogetherAreEachItsOwn) {
+  const Heads shape{8, 2, 64};
+  const int unit = 16, layers = 3, runs = 2, dim = 64, plane = shape.kv_heads * unit;
+  const int64_t row = shape.heads * dim, sums = shape.heads * unit, layer_q = 4 * row;
+  const int layer_rows = 2 * runs * plane;
+  Device<bf16> q(normals_bf16(random, layers * layer_q)),
+      arena(normals_bf16(random, int64_t{layers} * layer_rows * dim));
+  Device<float> query(runs * layers * row), own(runs * layers * sums), leaving(runs * layers * sums);
+  std::vector<LearnRun> list;
+  for (int i = 0; i < runs; ++i) {
+    LearnRun run{i, i + 1, 111 + i, query + i * layers * row};
+    run.own_row = 2 * i * plane;
+    run.own_end = unit;
+    run.own_position = 96;
+    run.own_sums = own + i * layers * sums;
+    run.leaving_row = (2 * i + 1) * plane;
+    run.leaving_position = 32;
+    run.leaving_sums = leaving + i * layers * sums;
+    list.push_back(run);
+  }
+  Device<LearnRun> drun(list);
+  Learn a;
+  a.shape = shape;
+  a.unit = unit;
+  a.arena = {arena, int64_t{layers} * layer_rows};
+  a.q = q;
+  a.runs = drun;
+  a.run_count = runs;
+  a.window = 64;
+  a.scale = 0.5f;
+  a.max_queries = 1;
+  a.layer_rows = layer_rows;
+  a.layer_q = layer_q;
+  const auto clear = [&] {
+    query.zero();
+    own.zero();
+    leaving.zero();
+  };
+  clear();
+  a.layers = layers;
+  learn(a, nullptr);
+  const auto query1 = query.host(), own1 = own.host(), leaving1 = leaving.host();
+  clear();
+  a.layers = 1;
+  for (int l = 0; l < layers; ++l) {
+    a.q = q + l * layer_q;
+    a.row_offset = l * layer_rows;
+    a.sum_offset = l * row;
+    a.logit_offset = l * sums;
+    learn(a, nullptr);
+  }
+  EXPECT_TRUE(same_bits(query1, query.host()));
+  EXPECT_TRUE(same_bits(own1, own.host()));
+  EXPECT_TRUE(same_bits(leaving1, leaving.host()));
+  for (const float x : own1) EXPECT_NE(x, 0);
+}
+
 // Rows of a batch: several runs in one call, some without a leaving page.
 TEST_F(LearnTest, RunsDoNotTouchEachOther) {
   const Heads shape{8, 2, 64};
@@ -143,7 +210,17 @@ TEST_F(LearnTest, RunsDoNotTouchEachOther) {
       list.push_back(run);
     }
     Device<LearnRun> drun(list);
-    learn({shape, unit, {arena, 2 * runs * plane}, q, drun, count, 0, 0, 0, 64, 0.5f, 1}, nullptr);
+    Learn all;
+    all.shape = shape;
+    all.unit = unit;
+    all.arena = {arena, 2 * runs * plane};
+    all.q = q;
+    all.runs = drun;
+    all.run_count = count;
+    all.window = 64;
+    all.scale = 0.5f;
+    all.max_queries = 1;
+    learn(all, nullptr);
     a = query.host();
     b = own.host();
     c = leaving.host();

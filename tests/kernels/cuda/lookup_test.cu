@@ -213,8 +213,9 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
     std::vector<std::vector<Slot>> model(rows, std::vector<Slot>(slot_count));
     std::vector<LookupCounts> want_totals(rows);
     for (int64_t now = 1; now < 30; ++now) {
-      // Two lookups a tick, as two blocks of one pass make them.
-      tick.set({now / 2});
+      // Two lookups a tick, as two blocks of one pass make them; some come late, as guesses do.
+      const int64_t when = now % 5 == 4 ? now / 2 - 3 : now / 2;
+      tick.set({when});
       std::vector<int32_t> picks;
       for (int r = 0; r < rows; ++r) {
         std::set<int32_t> set;
@@ -254,10 +255,10 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
             int oldest = -1;
             for (int s = 0; s < slot_count; ++s)
               if (!busy[s] && (oldest < 0 || cache[s].used < cache[oldest].used)) oldest = s;
-            cache[oldest].unit = u;
+            cache[oldest] = {u, when};
             busy[oldest] = true;
           }
-          find(u)->used = now / 2;
+          find(u)->used = std::max(find(u)->used, when);
           present.push_back(u);
         }
         ASSERT_EQ(got_counts[r], static_cast<int>(present.size()));
