@@ -31,7 +31,7 @@ using V16 = hn::Vec<D16>;
 // than there are.
 template <class V>
 HWY_INLINE void hold(V& sum) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && defined(__OPTIMIZE__)
   asm("" : "+x"(sum.raw));
 #endif
 }
