@@ -230,7 +230,7 @@ class Bench(Case):
                    "--steps", "2", "--prompt", "8", "--context", "4", "--batch", "3", *args)
 
     def test_figures_of_one_instruction_set(self):
-        best = self.bench("--json").event("machine")["instruction_set"]
+        best = self.bench("--json", "--only", "decode").event("machine")["instruction_set"]
         result = self.bench("--json", "--only", "decode", "--instruction-set", best)
         self.assertEqual(result.code, OK, result.err)
         self.assertEqual(result.event("machine")["instruction_set"], best)
@@ -239,8 +239,8 @@ class Bench(Case):
         self.assertGreater(speeds[0]["median"], 0)
 
     def test_instruction_set_that_is_not_there(self):
-        best = self.bench("--json").event("machine")["instruction_set"]
-        self.assert_fails(self.bench("--instruction-set", "ABACUS"), USAGE, "ABACUS", best)
+        self.assert_fails(self.bench("--instruction-set", "ABACUS"), USAGE, "ABACUS",
+                          "this processor has")
 
 
 class Models(Case):
