@@ -1,5 +1,6 @@
 // ringtide bench: how fast this machine runs a model, beside what it could do at best.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -20,6 +21,7 @@
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
 #include "kernels/gpu_load.h"
+#include "kernels/instruction_set.h"
 #include "model/engine.h"
 #include "model/model.h"
 #include "model/rope_frequencies.h"
@@ -37,6 +39,7 @@ struct BenchOptions {
   int shards = 1;
   ProcessorBench processor;
   std::string clock = "wall";
+  std::string instruction_set;  // empty: the best there is
   bool json = false;
 };
 
@@ -145,6 +148,12 @@ void bench(BenchOptions& options) {
   model::EngineOptions engine = engine_options(options.server, machine);
   engine.pass_tokens = pass_tokens(options);
   const std::string file = options.shape.empty() ? find_model(options.server.model) : "";
+  if (!kernels::use_instruction_set(options.instruction_set)) {
+    throw Failure(Exit::Usage,
+                  fmt::format("--instruction-set {}: this processor has {}",
+                              options.instruction_set,
+                              fmt::join(kernels::instruction_sets(), ", ")));
+  }
   const double start = model::wall_seconds();
   const auto model = file.empty() ? random_model(options.shape) : model::Model::load(file);
   const double loaded = model::wall_seconds();
@@ -161,11 +170,13 @@ void bench(BenchOptions& options) {
     print_line({{"event", "machine"},
                 {"device", device.gpu ? device.info.name : machine.cpu},
                 {"model", model->config.name},
-                {"threads", engine.threads}});
+                {"threads", engine.threads},
+                {"instruction_set", kernels::instruction_set()}});
   } else {
     print(fmt::format("{} on {}\n", model->config.name,
                       device.gpu ? show(device.info)
-                                 : fmt::format("{}, {} threads", machine.cpu, engine.threads)));
+                                 : fmt::format("{}, {}, {} threads", machine.cpu,
+                                               kernels::instruction_set(), engine.threads)));
   }
   Figures figures([&](const Figure& f) { tell(f, options.json); });
   if (options.shards > 1) {
@@ -254,6 +265,11 @@ void add_bench(CLI::App& app, Command& chosen) {
   add_setting(command, "--clock", options->clock,
               "wall (default); processor: the time that processors worked, all threads together")
       ->check(CLI::IsMember({"wall", "processor"}))
+      ->option_text("NAME")
+      ->group(kProcessor);
+  add_setting(command, "--instruction-set", options->instruction_set,
+              "Only this of the instruction sets that kernels are compiled for, as AVX2 (default: "
+              "the best that the processor has)")
       ->option_text("NAME")
       ->group(kProcessor);
   add_switch(command, "--json", options->json, "Print one JSON object a figure");

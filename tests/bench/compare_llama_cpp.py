@@ -1,13 +1,13 @@
 """Speed of Ringtide's CPU engine beside llama.cpp's, on the same files, in turn.
 
-  compare_llama_cpp.py --bench build/engine_bench MODEL.gguf... [--threads N] [--activations int16]
+  compare_llama_cpp.py MODEL.gguf... [--ringtide build/ringtide] [--threads N] [--activations int16]
 
 Run with a Python that has llama-cpp-python, best built from its source distribution on the machine
 that is measured, so that it uses all of the processor's instructions:
   pip install --no-binary llama-cpp-python llama-cpp-python
 
 Each figure is the median of the repetitions; rounds alternate between the two programs, so that a
-busy moment hits both. `--clock cpu` takes processor time instead of wall time, with one thread: for
+busy moment hits both. `--clock processor` takes processor time instead of wall time, with one thread: for
 a machine that others use as well.
 """
 
@@ -38,7 +38,7 @@ class Peer:
             raise SystemExit(f"llama.cpp cannot load {path}")
         self.vocabulary = L.llama_vocab_n_tokens(L.llama_model_get_vocab(self.model))
         self.args = args
-        self.clock = time.process_time if args.clock == "cpu" else time.perf_counter
+        self.clock = time.process_time if args.clock == "processor" else time.perf_counter
         self.random = random.Random(1)
 
     def context(self, tokens, sequences):
@@ -114,26 +114,27 @@ class Peer:
 
 
 def ours(path, args, what, tokens, batch):
-    command = [args.bench, path, "--json", "--threads", args.threads, "--clock", args.clock,
-               "--repeats", args.repeats, "--steps", args.steps, "--activations", args.activations]
-    if args.target:
-        command += ["--target", args.target]
+    command = [args.ringtide, "bench", "--device", "cpu", "--model", path, "--json",
+               "--threads", args.threads, "--clock", args.clock, "--repeats", args.repeats,
+               "--steps", args.steps, "--activations", args.activations]
+    if args.instruction_set:
+        command += ["--instruction-set", args.instruction_set]
     if what == "prompt":
-        command += ["--prompt", tokens, "--context", ""]
+        command += ["--only", "prefill", "--prompt", tokens]
     else:
-        command += ["--prompt", "", "--context", tokens, "--batch", batch]
+        command += ["--only", "decode", "--context", tokens, "--batch", batch]
     out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True)
     for line in out.stdout.splitlines():
         row = json.loads(line)
-        if "what" in row:
+        if row["event"] == "figure" and row["unit"] == "tokens/s":
             return row
-    raise SystemExit(f"{args.bench} printed no figure")
+    raise SystemExit(f"{args.ringtide} printed no figure")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--bench", default="build/engine_bench")
+    parser.add_argument("--ringtide", default="build/ringtide")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--activations", default="int16", choices=["f32", "int16", "int8"])
     parser.add_argument("--prompt", default="128,512,2048")
@@ -142,13 +143,13 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
-    parser.add_argument("--target", help="ours: only this instruction set (AVX2, for instance); "
+    parser.add_argument("--clock", default="wall", choices=["wall", "processor"])
+    parser.add_argument("--instruction-set", help="ours: only this instruction set (AVX2, for instance); "
                         "build llama.cpp with GGML_NATIVE=OFF and GGML_AVX512=OFF beside it")
     parser.add_argument("--flash", type=int, default=-1, help="llama.cpp's: -1 auto, 0 off, 1 on")
     args = parser.parse_args()
-    if args.clock == "cpu" and args.threads != 1:
-        parser.error("--clock cpu measures one thread: add --threads 1")
+    if args.clock == "processor" and args.threads != 1:
+        parser.error("--clock processor measures one thread: add --threads 1")
     L.llama_log_set(silent, ctypes.c_void_p(0))
     L.llama_backend_init()
     numbers = lambda text: [int(n) for n in text.split(",") if n]

@@ -19,6 +19,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/instruction_set.h"
 #include "kernels/matmul.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -130,7 +131,7 @@ void measure_peaks(ThreadPool& threads) {
   });
   peak_bytes = kPart * kParts * 4.0 / reading;
   std::printf("%s, %d threads: %.0f GFLOP/s of float32 multiply-adds, %.1f GB/s of reads\n\n",
-              hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()), threads.size(),
+              instruction_set().c_str(), threads.size(),
               peak_flops / 1e9, peak_bytes / 1e9);
 }
 
@@ -279,10 +280,9 @@ int main(int argc, char** argv) {
   using namespace ringtide::kernels;
   const bool cpu = argc > 1 && std::string_view(argv[1]) == "cpu";
   if (argc > 2) wanted = argv[2];
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    if (argc > 3 && std::string_view(argv[3]) == hwy::TargetName(target)) {
-      hwy::SetSupportedTargetsForTest(target);
-    }
+  if (argc > 3 && !use_instruction_set(argv[3])) {
+    std::fprintf(stderr, "kernels_bench: this processor has no %s\n", argv[3]);
+    return 2;
   }
   if (cpu) clock_id = CLOCK_THREAD_CPUTIME_ID;
   const int all = static_cast<int>(std::thread::hardware_concurrency());

@@ -222,6 +222,27 @@ class Output(Case):
                 self.assertEqual(shown.events[0]["appended_bytes"], len(said.encode()))
 
 
+class Bench(Case):
+    """What it measures is the machine's business; what it says is ours."""
+
+    def bench(self, *args):
+        return run("bench", "--device", "cpu", "--model", self.model, "--repeats", "1",
+                   "--steps", "2", "--prompt", "8", "--context", "4", "--batch", "3", *args)
+
+    def test_figures_of_one_instruction_set(self):
+        best = self.bench("--json", "--only", "decode").event("machine")["instruction_set"]
+        result = self.bench("--json", "--only", "decode", "--instruction-set", best)
+        self.assertEqual(result.code, OK, result.err)
+        self.assertEqual(result.event("machine")["instruction_set"], best)
+        speeds = [f for f in result.events if f["event"] == "figure" and f["unit"] == "tokens/s"]
+        self.assertEqual([(f["tokens"], f["batch"]) for f in speeds], [(4, 3)])
+        self.assertGreater(speeds[0]["median"], 0)
+
+    def test_instruction_set_that_is_not_there(self):
+        self.assert_fails(self.bench("--instruction-set", "ABACUS"), USAGE, "ABACUS",
+                          "this processor has")
+
+
 class Models(Case):
     def ask(self, model):
         return run("ask", "--session", "s", "--prompt", "x", "--store", self.store, "--model", model)

@@ -66,8 +66,8 @@ struct Weights {
   PackedMatrix packed;
 };
 
-Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
-  const std::vector<std::byte> rows = random_rows(random, type, n, k);
+Weights pack_weights(TensorType type, const std::vector<std::byte>& rows, int64_t n, int64_t k,
+                     ThreadPool& threads) {
   Weights w;
   w.values.resize(n * k);
   dequantize(type, rows.data(), n * k, w.values.data());
@@ -75,6 +75,10 @@ Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, Thre
   std::byte* at = w.memory.data() + (-reinterpret_cast<uintptr_t>(w.memory.data()) & 63);
   w.packed = pack(type, rows.data(), n, k, {}, at, threads);
   return w;
+}
+
+Weights make_weights(Random& random, TensorType type, int64_t n, int64_t k, ThreadPool& threads) {
+  return pack_weights(type, random_rows(random, type, n, k), n, k, threads);
 }
 
 std::vector<float> multiply(const std::vector<float>& x, int64_t m, PackedMatrix w,
@@ -87,6 +91,23 @@ std::vector<float> multiply(const std::vector<float>& x, int64_t m, PackedMatrix
 
 class Matmul : public EachTarget {
  protected:
+  // The products of activations x (m, k) that are integers themselves.
+  void expect_exact(const std::vector<float>& x, int64_t m, const Weights& w, ActivationType a,
+                    TensorType type) {
+    const int64_t n = w.packed.n, k = w.packed.k;
+    const std::vector<float> y = multiply(x, m, w.packed, threads_, a);
+    for (int64_t i = 0; i < m * n; ++i) {
+      double sum = 0, magnitude = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        const double term = double{x[i / n * k + j]} * w.values[i % n * k + j];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      ASSERT_NEAR(y[i], sum, magnitude * 4e-6)
+          << type_info(type).name << " rows " << m << " at " << i;
+    }
+  }
+
   Random random_{7};
   ThreadPool threads_{2};
 };
@@ -149,26 +170,46 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
 // Sums of integers are exact, so the activations' rounding is the whole error: with activations
 // that are integers themselves there is none but that of sums in float32.
 TEST_P(Matmul, IntegersAreMultipliedExactly) {
-  const int64_t n = 70, m = 14, k = 512;
+  const int64_t n = 70, k = 512;
   for (const TensorType type : kTypes) {
     if (!coded(type)) continue;
     const Weights w = make_weights(random_, type, n, k, threads_);
     for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
       const int64_t most = a == ActivationType::Int16 ? 127 * 256 : 127;
-      std::vector<float> x(m * k);
-      for (int64_t i = 0; i < m * k; ++i) {
-        const int64_t sign = random_() % 2 ? 1 : -1;
-        x[i] = static_cast<float>(i % 32 == 0 ? most * sign : uniform(random_, -most, most));
-      }
-      const std::vector<float> y = multiply(x, m, w.packed, threads_, a);
-      for (int64_t i = 0; i < m * n; ++i) {
-        double sum = 0, magnitude = 0;
-        for (int64_t j = 0; j < k; ++j) {
-          const double term = double{x[i / n * k + j]} * w.values[i % n * k + j];
-          sum += term;
-          magnitude += std::abs(term);
+      for (const int64_t m : {1, 2, 3, 14}) {
+        std::vector<float> x(m * k);
+        for (int64_t i = 0; i < m * k; ++i) {
+          const int64_t sign = random_() % 2 ? 1 : -1;
+          x[i] = static_cast<float>(i % 32 == 0 ? most * sign : uniform(random_, -most, most));
         }
-        ASSERT_NEAR(y[i], sum, magnitude * 4e-6) << type_info(type).name << " at " << i;
+        expect_exact(x, m, w, a, type);
+      }
+    }
+  }
+}
+
+// Every code the greatest, every byte of the activations the greatest of its sign: no sum of few
+// bits overflows.
+TEST_P(Matmul, GreatestIntegersAreMultipliedExactly) {
+  const int64_t n = 33, k = 256;
+  for (const TensorType type : kTypes) {
+    if (!coded(type)) continue;
+    std::vector<std::byte> rows(n * row_bytes(type, k), std::byte{0xff});
+    for (size_t at = 0; at < rows.size(); at += type_info(type).block_bytes) {
+      const uint16_t one = float_to_half(1);
+      for (const size_t f : factors(type)) std::memcpy(&rows[at + f], &one, 2);
+    }
+    const Weights w = pack_weights(type, rows, n, k, threads_);
+    for (const ActivationType a : {ActivationType::Int16, ActivationType::Int8}) {
+      const bool wide = a == ActivationType::Int16;
+      for (const float byte : {127.f, -128.f}) {
+        for (const float sign : {1.f, -1.f}) {
+          for (const int64_t m : {1, 2, 4, 5}) {
+            std::vector<float> x(m * k, wide ? sign * 126 * 256 + byte : sign * 127);
+            for (int64_t i = 0; i < m * k; i += 32) x[i] = wide ? 127 * 256 : 127;
+            expect_exact(x, m, w, a, type);
+          }
+        }
       }
     }
   }
@@ -221,7 +262,8 @@ std::vector<std::pair<TensorType, ActivationType>> kinds() {
   for (const ActivationType a :
        {ActivationType::F32, ActivationType::Int16, ActivationType::Int8}) {
     for (const TensorType type :
-         {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q4_K, TensorType::Q6_K}) {
+         {TensorType::Q8_0, TensorType::Q4_1, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K,
+          TensorType::Q6_K}) {
       list.emplace_back(type, a);
     }
   }

@@ -1,27 +1,15 @@
 #include "tests/kernels/support.h"
 
-#include <hwy/highway.h>
-
 #include <cmath>
 #include <limits>
 
 namespace ringtide::kernels {
 
-void EachTarget::SetUp() {
-  hwy::SetSupportedTargetsForTest(GetParam());
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
+void EachTarget::SetUp() { ASSERT_TRUE(use_instruction_set(GetParam())); }
 
-void EachTarget::TearDown() {
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
+void EachTarget::TearDown() { use_instruction_set(""); }
 
-std::vector<int64_t> all_targets() { return hwy::SupportedAndGeneratedTargets(); }
-
-std::string target_name(const testing::TestParamInfo<int64_t>& info) {
-  return hwy::TargetName(info.param);
-}
+std::string target_name(const testing::TestParamInfo<std::string>& info) { return info.param; }
 
 std::vector<float> normals(Random& random, int64_t n, float scale) {
   std::normal_distribution<float> normal(0, scale);

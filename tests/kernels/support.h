@@ -6,23 +6,24 @@
 #include <cstring>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/instruction_set.h"
 
 namespace ringtide::kernels {
 
-// Runs a test once with every Highway target that this machine has.
-class EachTarget : public testing::TestWithParam<int64_t> {
+// Runs a test once with every instruction set that this machine has.
+class EachTarget : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override;
   void TearDown() override;
 };
-std::vector<int64_t> all_targets();
-std::string target_name(const testing::TestParamInfo<int64_t>& info);
+std::string target_name(const testing::TestParamInfo<std::string>& info);
 
 #define RINGTIDE_EACH_TARGET(Suite) \
-  INSTANTIATE_TEST_SUITE_P(Targets, Suite, testing::ValuesIn(all_targets()), target_name)
+  INSTANTIATE_TEST_SUITE_P(Targets, Suite, testing::ValuesIn(instruction_sets()), target_name)
 
 using Random = std::mt19937_64;
 std::vector<float> normals(Random& random, int64_t n, float scale = 1);
