@@ -132,6 +132,12 @@ void add_cluster_options(CLI::App* app, ClusterOptions& options) {
               "reach needs certificates (default: 127.0.0.1, any free port)")
       ->option_text("ADDR")
       ->group(group);
+  add_setting(app, "--unit-copies", options.unit_copies,
+              "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
+              "at a time computes none again")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N")
+      ->group(group);
   const auto file = [&](const char* flag, std::string& value, const char* help) {
     add_setting(app, flag, value, help)->option_text("FILE")->group(group);
   };

@@ -19,6 +19,7 @@ struct ClusterOptions {
   int shards = 1;            // of `serve`, which starts all but the first
   std::string shard_listen;  // where they join, or where the others reach this one; empty: loopback
   int shard_timeout = 30;    // seconds of an exchange
+  int unit_copies = 2;       // shards that keep a unit
   actors::cluster::Security security;
 };
 

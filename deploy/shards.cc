@@ -92,6 +92,7 @@ std::vector<Child> children(const ServerOptions& options, const std::string& mod
                        "--ram-budget",   std::to_string(engine.ram_budget),
                        "--kv-type",      options.kv_type,
                        "--activations",  options.activations,
+                       "--unit-copies",  std::to_string(engine.unit_copies),
                        "--device",       "cpu"}};
     const actors::cluster::Security& security = options.cluster.security;
     if (security.on()) {
