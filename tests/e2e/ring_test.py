@@ -98,6 +98,24 @@ def ask(daemon, session, *flags, text=None, after_first=None):
     return Answer(process.returncode, events, times, error)
 
 
+def certificates(folder):
+    """Flags of a process whose certificate an authority of its own has signed."""
+    os.mkdir(folder)
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+            "-days", "2", "-subj", "/CN=test authority")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "shard.key", "-out", "shard.csr",
+            "-subj", "/CN=shard")
+    openssl("x509", "-req", "-in", "shard.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-out", "shard.pem", "-days", "2")
+    return ["--cluster-certificate", os.path.join(folder, "shard.pem"), "--cluster-key",
+            os.path.join(folder, "shard.key"), "--cluster-authority",
+            os.path.join(folder, "ca.pem")]
+
+
 class Script:
     """Rounds of text and tokens to generate; lengths fall anywhere in pages and blocks."""
 
@@ -368,25 +386,8 @@ class Joining(Ring):
         result = run("join", "127.0.0.1:1", *self.embedded(), "--device", "cuda")
         self.assert_fails(result, USAGE, "processors")
 
-    def certificates(self):
-        folder = os.path.join(self.folder, "tls")
-        os.mkdir(folder)
-
-        def openssl(*arguments):
-            subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out",
-                "ca.pem", "-days", "2", "-subj", "/CN=test authority")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "shard.key", "-out", "shard.csr",
-                "-subj", "/CN=shard")
-        openssl("x509", "-req", "-in", "shard.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                "-CAcreateserial", "-out", "shard.pem", "-days", "2")
-        return ["--cluster-certificate", os.path.join(folder, "shard.pem"), "--cluster-key",
-                os.path.join(folder, "shard.key"), "--cluster-authority",
-                os.path.join(folder, "ca.pem")]
-
     def test_mutual_tls(self):
-        tls = self.certificates()
+        tls = certificates(self.path("tls"))
         script = Script(random.Random(SEED + 13), 2)
         expected = self.expected(script)
         daemon = self.ring(3, *tls)
