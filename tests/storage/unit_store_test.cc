@@ -145,8 +145,8 @@ TEST_F(UnitStoreTest, AUnitThatReplacesTakesThePlace) {
   EXPECT_EQ(store().stats().unit_bytes, 4090);
   EXPECT_EQ(store().size(b).value().units, 0);
   ASSERT_TRUE(store().remove(a).ok());
-  EXPECT_EQ(rows("payload"), 0u);
   ASSERT_TRUE(store().remove(b).ok());
+  EXPECT_EQ(rows("payload"), 0u);
   EXPECT_EQ(rows("default"), 0u);
 }
 
