@@ -99,6 +99,10 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
     system.make_engine = [shards = impl_->shards.get()](model::UnitStore& units) {
       return shards->leader().make_engine(units);
     };
+    system.shards = [shards = impl_->shards.get()](const protocol::SessionInfo& session,
+                                                   auto done) {
+      shards->ask(session, std::move(done));
+    };
   } else {
     kernels::ThreadPool packers(facts.threads);
     auto weights = model::pack_weights(*system.model, engine.activations, packers);

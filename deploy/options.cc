@@ -125,6 +125,16 @@ void add_device_options(CLI::App* app, ServerOptions& options) {
       ->group("Engine");
 }
 
+void add_shards_option(CLI::App* app, ClusterOptions& options) {
+  add_setting(app, "--shards", options.shards,
+              "Shards of a ring that share each session's keys and values, a process each; 'serve' "
+              "is the first and starts the others. --threads and --ram-budget are each one's "
+              "(default 1: no ring)")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N")
+      ->group("Shards");
+}
+
 void add_cluster_options(CLI::App* app, ClusterOptions& options) {
   const char* group = "Shards";
   add_setting(app, "--shard-listen", options.shard_listen,

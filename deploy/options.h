@@ -75,6 +75,7 @@ CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
 
 void add_engine_options(CLI::App* app, ServerOptions& options);    // model, threads, ram budget, KV
 void add_device_options(CLI::App* app, ServerOptions& options);    // device, its memory
+void add_shards_option(CLI::App* app, ClusterOptions& options);    // how many `serve` has
 void add_cluster_options(CLI::App* app, ClusterOptions& options);  // certificates, address
 void add_store_option(CLI::App* app, ServerOptions& options);
 void add_connect_option(CLI::App* app, std::string& connect);
