@@ -2,13 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/tokenizer.h"
 #include "protocol/service.h"
 
 namespace ringtide::actors {
+
+// Of a session as this process has it, who of a ring's shards holds what; calls `done` once, from any
+// thread.
+using AskShards = std::function<void(
+    const protocol::SessionInfo& session,
+    std::function<void(std::vector<protocol::ShardInfo>)> done)>;
 
 struct Facts {
   std::shared_ptr<const model::Tokenizer> tokenizer;
@@ -20,6 +28,7 @@ struct Facts {
   protocol::Policy default_policy;
   size_t max_sessions = 256;
   size_t max_queued_bytes = 8 << 20;
+  AskShards shards;  // empty: no ring
   size_t blocks_ahead = 2;  // that a session hands over: those of a plan that runs and of one that waits
 };
 

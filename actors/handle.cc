@@ -75,6 +75,7 @@ class Door : public protocol::Service {
   }
 
   void info(const std::string& name, uint64_t id, protocol::Reply<SessionInfo> reply) override {
+    if (facts_->shards) reply = with_shards(std::move(reply));
     caf::anon_send(gateway_, InfoCall{name, id, Answer<SessionInfo>(std::move(reply))});
   }
 
@@ -100,6 +101,17 @@ class Door : public protocol::Service {
   }
 
  private:
+  protocol::Reply<SessionInfo> with_shards(protocol::Reply<SessionInfo> reply) const {
+    return [facts = facts_, reply = std::move(reply)](Outcome outcome, SessionInfo info) {
+      if (!outcome.ok()) return reply(std::move(outcome), std::move(info));
+      facts->shards(info, [reply, info](std::vector<protocol::ShardInfo> shards) {
+        SessionInfo all = info;
+        all.shards = std::move(shards);
+        reply({}, std::move(all));
+      });
+    };
+  }
+
   caf::actor_system& system_;
   const FactsPtr facts_;
   const GatewayActor gateway_;

@@ -30,6 +30,7 @@ FactsPtr make_facts(const SystemOptions& options) {
   facts.trained_context = options.model->config.trained_context;
   facts.weight_bytes = options.model->tensors.bytes;
   facts.threads = options.threads;
+  facts.shards = options.shards;
   facts.default_policy = options.default_policy;
   facts.max_sessions = static_cast<size_t>(options.max_sessions);
   facts.blocks_ahead = 2 * static_cast<size_t>(options.blocks);

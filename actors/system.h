@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "protocol/service.h"
 
@@ -26,6 +27,10 @@ struct SystemOptions {
   std::unique_ptr<storage::Store> store;
   // Makes the engine on its worker's thread; called again if the worker has died.
   std::function<std::unique_ptr<model::Engine>(model::UnitStore&)> make_engine;
+  // Who of a ring's shards holds what of a session, as AskShards of facts.h; empty: no ring.
+  std::function<void(const protocol::SessionInfo&,
+                     std::function<void(std::vector<protocol::ShardInfo>)>)>
+      shards;
   std::string version, store_path;
   protocol::Policy default_policy;     // what an open that names none gets
   int threads = 1;                     // of the engine, to report

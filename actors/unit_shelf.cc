@@ -37,6 +37,7 @@ void UnitShelf::put(uint64_t owner, model::SealedUnit unit) {
   std::unique_lock lock(mutex_);
   room_.wait(lock, [&] { return bytes_ < limits_.shelf_bytes || abandoned_; });
   if (forgotten_.contains(owner)) return;
+  if (unit.replaces && units_.contains(unit.key)) drop(unit.key);
   const auto [it, fresh] = units_.try_emplace(unit.key);
   Entry& entry = it->second;
   entry.owners.insert(owner);
@@ -45,6 +46,7 @@ void UnitShelf::put(uint64_t owner, model::SealedUnit unit) {
     bytes_ += entry.bytes;
     order_.push_back(unit.key);
     entry.unit = std::move(unit);
+    entry.version = ++versions_;
   }
   if (!std::exchange(awake_, true) && wake_) wake_();
 }
@@ -111,7 +113,8 @@ class UnitShelf::Batch {
     std::unique_lock lock(shelf_.mutex_);
     for (const Entry& entry : entries_) {
       const auto it = shelf_.units_.find(entry.unit.key);
-      if (it == shelf_.units_.end()) continue;
+      // One that replaces it has a turn of its own.
+      if (it == shelf_.units_.end() || it->second.version != entry.version) continue;
       if (it->second.owners.size() > entry.owners.size()) {
         shelf_.order_.push_back(entry.unit.key);  // it gained an owner meanwhile
       } else {
@@ -130,7 +133,9 @@ class UnitShelf::Batch {
       for (const uint64_t owner : entry.owners) {
         const int64_t number =
             entry.unit.number + (entry.unit.is_group ? storage::kGroupNumbers : 0);
-        writes.push_back({owner, to_key(entry.unit.key), number, entry.unit.parts});
+        // It replaces what was there before its first owner's, not its own.
+        const bool replaces = entry.unit.replaces && owner == *entry.owners.begin();
+        writes.push_back({owner, to_key(entry.unit.key), number, entry.unit.parts, replaces});
       }
     }
     return writes;

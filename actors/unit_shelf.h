@@ -53,6 +53,7 @@ class UnitShelf : public model::UnitStore {
     model::SealedUnit unit;
     size_t bytes = 0;
     std::set<uint64_t> owners;
+    uint64_t version = 0;  // tells it from another of the same key, before or after
   };
   // A batch on its way to the store; whatever comes of it, its units leave the shelf.
   class Batch;
@@ -69,6 +70,7 @@ class UnitShelf : public model::UnitStore {
   std::deque<model::UnitKey> order_;  // oldest first; may name units that are gone
   std::set<uint64_t> forgotten_;
   size_t bytes_ = 0;
+  uint64_t versions_ = 0;
   bool awake_ = false;
   bool abandoned_ = false;
   // Keeper's thread.

@@ -7,6 +7,14 @@
 namespace ringtide::deploy {
 
 Json to_json(const protocol::SessionInfo& info) {
+  Json shards = Json::array();
+  for (const protocol::ShardInfo& shard : info.shards) {
+    shards.push_back({{"name", shard.name},
+                      {"answers", shard.answers},
+                      {"units", shard.units},
+                      {"ram", shard.bytes_ram},
+                      {"store", shard.bytes_store}});
+  }
   return {
       {"name", info.name},
       {"id", info.id},
@@ -23,7 +31,8 @@ Json to_json(const protocol::SessionInfo& info) {
        {{"units", info.units_selected},
         {"ram", info.reads_ram},
         {"store", info.reads_store},
-        {"recomputed", info.units_recomputed}}}};
+        {"recomputed", info.units_recomputed}}},
+      {"shards", shards}};
 }
 
 Json to_json(const protocol::GenerateResult& result) {

@@ -2,16 +2,20 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <fstream>
 #include <memory>
 
 #include "deploy/commands.h"
 #include "deploy/describe.h"
 #include "deploy/device.h"
+#include "deploy/engine_options.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/machine.h"
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
+#include "deploy/shards.h"
 #include "model/model.h"
 #include "protocol/address.h"
 
@@ -119,11 +123,53 @@ Finding look_at_address(const std::string& address) {
           {{"address", address}, {"free", why.empty()}}};
 }
 
+// What the shards of a ring would use, and whether others could join it.
+Finding look_at_ring(const ServerOptions& server, const Machine& machine) {
+  const int shards = server.cluster.shards;
+  ServerOptions ring = server;
+  ring.cluster.shards = std::max(2, shards);
+  const model::EngineOptions each = engine_options(ring, machine);
+  const bool tls = server.cluster.security.on();
+  Finding finding{"ring",
+                  fmt::format("{} --shards {} each would compute on {} thread(s) of the processor, "
+                              "with {}",
+                              shards > 1 ? "with" : "none; with", ring.cluster.shards, each.threads,
+                              show_bytes(each.ram_budget)),
+                  true,
+                  {{"shards", shards},
+                   {"threads", each.threads},
+                   {"ram_budget", each.ram_budget},
+                   {"unit_copies", each.unit_copies},
+                   {"tls", tls}}};
+  try {
+    const actors::cluster::Address at = shard_address(server.cluster);
+    const std::string address = actors::cluster::to_string(at);
+    finding.details["listen"] = address;
+    std::string reason;
+    finding.ok = can_listen(address, reason);
+    for (const std::string& file :
+         {server.cluster.security.certificate, server.cluster.security.key,
+          server.cluster.security.authority}) {
+      if (!tls || std::ifstream(file).good()) continue;
+      finding.ok = false;
+      reason = "cannot read " + file;
+    }
+    finding.found += finding.ok ? fmt::format("; others join at {}, {}", at.host,
+                                              tls ? "by mutual TLS" : "this machine's only")
+                                : fmt::format("; {}: {}", address, reason);
+  } catch (const Failure& failure) {
+    finding.ok = false;
+    finding.found += fmt::format("; {}", failure.what());
+  }
+  return finding;
+}
+
 void doctor(const DoctorOptions& options) {
   const Machine machine = inspect_machine();
   const Finding findings[] = {look_at_processor(machine),
                               look_at_memory(machine),
                               look_at_gpu(machine, options.server.device),
+                              look_at_ring(options.server, machine),
                               look_at_store(options.server.store),
                               look_at_model(options.model),
                               look_at_address(options.listen)};
@@ -153,6 +199,8 @@ void add_doctor(CLI::App& app, Command& chosen) {
       ->option_text("FILE");
   add_store_option(command, options->server);
   add_device_options(command, options->server);
+  add_shards_option(command, options->server.cluster);
+  add_cluster_options(command, options->server.cluster);
   add_setting(command, "--listen", options->listen,
               "Address that should be free (default 127.0.0.1:7717)")
       ->option_text("ADDR");

@@ -20,7 +20,15 @@ model::EngineOptions engine_options(const ServerOptions& options, const Machine&
           .ram_budget = options.ram_budget > 0 ? options.ram_budget : machine.ram / 2 / shards,
           .half_kv = options.kv_type == "f16",
           .activations = activation_type(options.activations),
+          .unit_copies = options.cluster.unit_copies,
           .gpu_memory = options.gpu_memory};
+}
+
+EngineSetup engine_over_store(const ServerOptions& options, const Machine& machine) {
+  EngineSetup setup{engine_options(options, machine), {}};
+  setup.memory = split_memory(setup.engine.ram_budget);
+  setup.engine.ram_elsewhere = setup.memory.unwritten + setup.memory.store;
+  return setup;
 }
 
 }  // namespace ringtide::deploy

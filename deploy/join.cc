@@ -15,7 +15,6 @@
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/interrupt.h"
-#include "deploy/memory_split.h"
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
 #include "deploy/shards.h"
@@ -87,9 +86,7 @@ void join(const JoinOptions& options) {
   auto model = model::Model::load(find_model(server.model));
   storage::StoreOptions how;
   how.fingerprint = model->fingerprint + "-" + server.kv_type;
-  model::EngineOptions engine = engine_options(server, machine);
-  const MemorySplit memory = split_memory(engine.ram_budget);
-  engine.ram_elsewhere = memory.unwritten + memory.store;
+  const auto [engine, memory] = engine_over_store(server, machine);
   how.memory_bytes = static_cast<size_t>(memory.store);
   const auto store = open_store(server.store, how);
 

@@ -11,7 +11,6 @@
 #include "deploy/engine_options.h"
 #include "deploy/failure.h"
 #include "deploy/machine.h"
-#include "deploy/memory_split.h"
 #include "deploy/model_cache.h"
 #include "deploy/shards.h"
 #include "deploy/store_access.h"
@@ -55,9 +54,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
     : impl_(std::make_unique<Impl>()) {
   ServerFacts& facts = impl_->facts;
   const Machine machine = inspect_machine();
-  model::EngineOptions engine = engine_options(options, machine);
-  const MemorySplit memory = split_memory(engine.ram_budget);
-  engine.ram_elsewhere = memory.unwritten + memory.store;
+  const auto [engine, memory] = engine_over_store(options, machine);
   facts.threads = engine.threads;
   facts.ram_budget = engine.ram_budget;
   facts.store = options.store;
@@ -82,7 +79,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   if (device.gpu) {
-    system.make_engine = [model = system.model, engine, index = device.index,
+    system.make_engine = [model = system.model, engine = engine, index = device.index,
                           &facts](model::UnitStore& units) {
       const kernels::GpuChoice choice = kernels::open_gpu(index);
       if (!choice.gpu) throw model::ModelError("the GPU is gone: " + choice.reason);
@@ -102,10 +99,14 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
     system.make_engine = [shards = impl_->shards.get()](model::UnitStore& units) {
       return shards->leader().make_engine(units);
     };
+    system.shards = [shards = impl_->shards.get()](const protocol::SessionInfo& session,
+                                                   auto done) {
+      shards->ask(session, std::move(done));
+    };
   } else {
     kernels::ThreadPool packers(facts.threads);
     auto weights = model::pack_weights(*system.model, engine.activations, packers);
-    system.make_engine = [model = system.model, engine,
+    system.make_engine = [model = system.model, engine = engine,
                           weights = std::move(weights)](model::UnitStore& units) {
       return model::make_cpu_engine(model, engine, units, weights);
     };

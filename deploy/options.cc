@@ -145,12 +145,28 @@ void add_device_options(CLI::App* app, ServerOptions& options) {
       ->group("Engine");
 }
 
+void add_shards_option(CLI::App* app, ClusterOptions& options) {
+  add_setting(app, "--shards", options.shards,
+              "Shards of a ring that share each session's keys and values, a process each; 'serve' "
+              "is the first and starts the others. --threads and --ram-budget are each one's "
+              "(default 1: no ring)")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N")
+      ->group("Shards");
+}
+
 void add_cluster_options(CLI::App* app, ClusterOptions& options) {
   const char* group = "Shards";
   add_setting(app, "--shard-listen", options.shard_listen,
               "Where shards reach this process, host or host:port; an address that other machines "
               "reach needs certificates (default: 127.0.0.1, any free port)")
       ->option_text("ADDR")
+      ->group(group);
+  add_setting(app, "--unit-copies", options.unit_copies,
+              "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
+              "at a time computes none again")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N")
       ->group(group);
   const auto file = [&](const char* flag, std::string& value, const char* help) {
     add_setting(app, flag, value, help)->option_text("FILE")->group(group);

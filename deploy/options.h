@@ -19,6 +19,7 @@ struct ClusterOptions {
   int shards = 1;            // of `serve`, which starts all but the first
   std::string shard_listen;  // where they join, or where the others reach this one; empty: loopback
   int shard_timeout = 30;    // seconds of an exchange
+  int unit_copies = 2;       // shards that keep a unit
   actors::cluster::Security security;
 };
 
@@ -78,6 +79,7 @@ CLI::Option* add_bytes(CLI::App* app, const std::string& flag, int64_t& value,
 
 void add_engine_options(CLI::App* app, ServerOptions& options);    // model, threads, ram budget, KV
 void add_device_options(CLI::App* app, ServerOptions& options);    // device, its memory
+void add_shards_option(CLI::App* app, ClusterOptions& options);    // how many `serve` has
 void add_cluster_options(CLI::App* app, ClusterOptions& options);  // certificates, address
 void add_store_option(CLI::App* app, ServerOptions& options);
 void add_connect_option(CLI::App* app, std::string& connect);

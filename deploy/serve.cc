@@ -101,13 +101,7 @@ void add_serve(CLI::App& app, Command& chosen) {
              "Open a store whose session log is damaged, without the text after the damage");
   add_switch(command, "--json", options->json, "Tell what happens as one JSON object a line");
   add_engine_options(command, options->server);
-  add_setting(command, "--shards", options->server.cluster.shards,
-              "Shards of a ring that share each session's keys and values, a process each; this "
-              "process is the first and starts the others. --threads and --ram-budget are each "
-              "one's (default 1: no ring)")
-      ->check(CLI::Range(1, 64))
-      ->option_text("N")
-      ->group("Shards");
+  add_shards_option(command, options->server.cluster);
   add_cluster_options(command, options->server.cluster);
   add_setting(command, "--shard-timeout", options->server.cluster.shard_timeout,
               "Longest that shards wait for one in an exchange; then the ring goes on without it "

@@ -95,6 +95,14 @@ void show(const SessionsOptions& options) {
                                   show_count(s.units_selected), show_count(s.reads_ram),
                                   show_count(s.reads_store), show_count(s.units_recomputed))});
   }
+  for (const protocol::ShardInfo& shard : s.shards) {
+    rows.push_back({"held by " + shard.name,
+                    shard.answers ? fmt::format("{} units, RAM {}, RocksDB {}",
+                                                show_count(shard.units),
+                                                show_bytes(shard.bytes_ram),
+                                                show_bytes(shard.bytes_store))
+                                  : "it does not answer"});
+  }
   print(show_table(rows));
 }
 

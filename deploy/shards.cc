@@ -92,6 +92,7 @@ std::vector<Child> children(const ServerOptions& options, const std::string& mod
                        "--ram-budget",   std::to_string(engine.ram_budget),
                        "--kv-type",      options.kv_type,
                        "--activations",  options.activations,
+                       "--unit-copies",  std::to_string(engine.unit_copies),
                        "--device",       "cpu"}};
     const actors::cluster::Security& security = options.cluster.security;
     if (security.on()) {
@@ -112,7 +113,7 @@ std::vector<Child> children(const ServerOptions& options, const std::string& mod
 Shards::Shards(const ServerOptions& options, const std::string& model_path,
                const model::EngineOptions& engine, actors::cluster::Terms terms,
                actors::cluster::MakeShardEngine make, storage::Store& store)
-    : listen_(shard_address(options.cluster)) {
+    : store_(store), listen_(shard_address(options.cluster)) {
   actors::cluster::LeaderOptions leader;
   leader.listen = listen_;
   leader.security = options.cluster.security;
@@ -154,6 +155,25 @@ Shards::~Shards() {
     children = std::move(children_);
   }
   children.reset();
+}
+
+void Shards::ask(const protocol::SessionInfo& session,
+                 std::function<void(std::vector<protocol::ShardInfo>)> done) const {
+  protocol::ShardInfo own{"the leader", true, 0, session.bytes_ram, 0};
+  if (const auto size = store_.size(session.id); size.ok()) {
+    own.units = size.value().units;
+    own.bytes_store = size.value().unit_bytes;
+  }
+  leader_->held(session.id, [own, done = std::move(done)](
+                                const std::vector<actors::cluster::ShardHolding>& all) {
+    std::vector<protocol::ShardInfo> shards = {own};
+    for (const auto& [who, holding] : all) {
+      const actors::cluster::Holding held = holding.value_or(actors::cluster::Holding{});
+      shards.push_back(
+          {who.name, holding.has_value(), held.units, held.ram_bytes, held.unit_bytes});
+    }
+    done(std::move(shards));
+  });
 }
 
 std::string Shards::address() const {

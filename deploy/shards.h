@@ -3,14 +3,17 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "actors/cluster/leader.h"
 #include "deploy/children.h"
 #include "deploy/machine.h"
 #include "deploy/options.h"
+#include "protocol/service.h"
 #include "storage/store.h"
 
 namespace ringtide::deploy {
@@ -38,10 +41,14 @@ class Shards {
   ~Shards();
   actors::cluster::Leader& leader() { return *leader_; }
   std::string address() const;  // where shards join
+  // Who holds what of a session, the leader first; `session` is as the leader has it.
+  void ask(const protocol::SessionInfo& session,
+           std::function<void(std::vector<protocol::ShardInfo>)> done) const;
   // An engine stood: a shard that cannot be started is no reason to end any more.
   void ready() { ready_ = true; }
 
  private:
+  storage::Store& store_;
   const actors::cluster::Address listen_;
   std::atomic<bool> ready_{false};
   std::unique_ptr<Children> children_;  // null: not started yet

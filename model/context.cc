@@ -30,14 +30,15 @@ Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const
       history_(policy_->config(), fingerprint),
       index_(layout),
       ring_(ring),
-      owners_(ring ? PageOwners(ring->shard(), ring->shards(), layout.unit) : PageOwners()),
+      owners_(ring ? PageOwners(ring->shard(), ring->shards(), layout.unit, ring->unit_copies())
+                   : PageOwners()),
       lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
       limit_(rotation(config.rope_inv_freq,
                       std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
 
 std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners) const {
   return std::make_shared<Page>(layout_, config_.rope_inv_freq, config_.sliding_inv_freq,
-                                number * layout_.unit, owners.here(number));
+                                number * layout_.unit, owners.kept(number));
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
@@ -107,7 +108,7 @@ void Context::seal(UnitStore& store, UnitCache& cache) {
     for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
     sealed.parts.push_back(page->representatives());
     sealed.owner = page;
-    if (policy_->reside(unit) == Residency::Keep)
+    if (has_kv(unit) && policy_->reside(unit) == Residency::Keep)
       for (int l = 0; l < layout_.layers; ++l)
         if (reads_units(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
     store.put(id_, std::move(sealed));
@@ -120,6 +121,9 @@ void Context::seal(UnitStore& store, UnitCache& cache) {
 void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store,
                          UnitCache& cache) {
   SealedUnit sealed = sealed_group(history_, index_.groups() - 1, std::move(group), layout_.layers);
+  // Shards choose alike only with the same bytes. What one of them has of an earlier ring may be
+  // rounded otherwise.
+  sealed.replaces = ring_ != nullptr;
   for (int l = 0; l < layout_.layers; ++l)
     if (!config_.slides(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
   store.put(id_, std::move(sealed));
@@ -127,7 +131,7 @@ void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& sto
 
 void Context::represent(int64_t count, kernels::ThreadPool& threads) {
   for (int64_t i = 0; i < count; ++i)
-    if (pages_[i]->has_kv() && !pages_[i]->represented) represent(i, *pages_[i], threads);
+    if (has_kv(base_ + i) && !pages_[i]->represented) represent(i, *pages_[i], threads);
   if (ring_ && count > 0) share_representatives(count);
 }
 
@@ -140,7 +144,7 @@ void Context::share_representatives(int64_t count) {
   std::vector<std::byte> mine;
   mine.reserve(room);
   for (int64_t i = 0; i < count; ++i) {
-    if (!pages_[i]->has_kv()) continue;
+    if (!has_kv(base_ + i)) continue;
     const auto own = pages_[i]->representatives();
     mine.insert(mine.end(), own.begin(), own.end());
   }

@@ -4,7 +4,7 @@
 // context_attention.h, then finish(), which seals the units whose tokens have left the window.
 //
 // On a ring every shard has the context, its history and its whole index; keys and values of a page
-// are on the shard that page_owners.h names. The engine's thread only.
+// are on the shards that page_owners.h names. The engine's thread only.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +57,7 @@ class Context final : public Resumable {
   // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null
   // otherwise.
   Page* page(int64_t number);
-  // Whether keys and values of this page, or unit, are on this shard.
+  // Whether this shard attends with the keys and values of this page, or unit.
   bool has_kv(int64_t number) const { return owners_.here(number); }
   int owner(int64_t number) const { return owners_.of(number); }  // REQUIRES: a ring
   int64_t pages_end() const { return base_ + static_cast<int64_t>(pages_.size()); }

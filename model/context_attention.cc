@@ -240,7 +240,7 @@ void ContextAttention::learn(Context& context, int layer, const float* q) {
     // leaving.
     for (const int64_t partly : {number, number - window / unit}) {
       Page* keys = partly < context.sealed() ? nullptr : context.page(partly);
-      if (!keys || !keys->has_kv() || keys->represented) continue;
+      if (!keys || !context.has_kv(partly) || keys->represented) continue;
       kernels::KvBlock block = block_of(context, keys->k(layer), partly);
       if (partly == number) block.end = static_cast<int32_t>(stop - number * unit);
       rotate_by(block, *keys, false);

@@ -9,8 +9,8 @@ namespace ringtide::model {
 namespace {
 
 // The first `sealed` units into an empty index: full groups by their summaries, made again of their
-// units where they are lost, and the rest unit by unit. Returns the units that are missing for
-// that.
+// units where they are lost, or where shards have different ones, and the rest unit by unit.
+// Returns the units that are missing for that.
 std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_t sealed,
                                 Context& context, UnitStore& store) {
   constexpr int64_t kAtOnce = 64;  // reads: bounds what is held beside the index
@@ -32,7 +32,7 @@ std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_
          [&](int64_t i) { return history.group_key(first + i); });
     for (size_t i = 0; i < reads.size(); ++i) {
       std::shared_ptr<const IndexGroup> made;
-      if (reads[i].outcome != ReadOutcome::Ok)
+      if (reads[i].outcome != ReadOutcome::Ok || reads[i].differed)
         made = remake_group(history, layout, first + static_cast<int64_t>(i), context.id(), store,
                             lost);
       if (made) ++context.counters.groups_remade;

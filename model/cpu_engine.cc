@@ -44,15 +44,16 @@ class CpuEngine final : public Engine {
         elsewhere_(options.ram_elsewhere),
         kv_type_(options.half_kv ? kernels::KvType::F16 : kernels::KvType::F32),
         store_(store),
-        ring_(transport ? std::make_unique<ShardRing>(*transport, options.exchange_bytes) : nullptr),
+        ring_(transport ? std::make_unique<ShardRing>(*transport, options.exchange_bytes,
+                                                      options.unit_copies)
+                        : nullptr),
         ring_units_(ring_ ? std::make_unique<ShardUnits>(store, *ring_) : nullptr),
         threads_(options.threads > 0 ? options.threads
                                      : std::max(1u, std::thread::hardware_concurrency())),
         weights_(weights ? std::move(weights)
                          : pack_weights(*model_, options.activations, threads_)),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/3" : "/kv32/3") +
-                     name_of(weights_->activations) +
-                     (ring_ ? "/ring" + std::to_string(ring_->shards()) : "")),
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/4" : "/kv32/4") +
+                     name_of(weights_->activations)),
         cache_(store),
         transformer_(*model_, *weights_, threads_, ring_.get()),
         attention_(make_attention()) {}
@@ -255,7 +256,10 @@ class CpuEngine final : public Engine {
   int64_t window_reserve(const PolicyConfig& config, const PageLayout& layout) const {
     const int64_t block = config.block / config.unit,
                   pages = config.window / config.unit + block + 2;
-    const int64_t here = PageOwners::most(pages, block, ring_ ? ring_->shards() : 1);
+    const int64_t here = ring_
+                             ? std::min(pages, ring_->unit_copies() *
+                                                   PageOwners::most(pages, block, ring_->shards()))
+                             : pages;
     return here * layout.page_bytes() + (pages - here) * layout.page_bytes(false) +
            (layout.representatives ? IndexGroup::bytes(layout) : 0);
   }

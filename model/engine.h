@@ -44,6 +44,9 @@ struct EngineOptions {
   // Of a ring of CPUs, the same on all its shards: bytes of weights that are read in about the time
   // of one exchange. Where an exchange spares more, few rows are computed each output on one shard.
   int64_t exchange_bytes = int64_t{1} << 20;
+  // Of a ring of CPUs: shards that keep each unit in their stores, its owner among them. With two, a
+  // ring that loses one shard makes none again.
+  int unit_copies = 2;
   // Of the GPU's engine, whose ram_budget is for copies of units in host memory.
   int64_t gpu_memory = 0;      // bytes of the device, weights included; 0: 90 % of what is free
   int32_t pass_tokens = 2048;  // most tokens of one pass; blocks are not longer

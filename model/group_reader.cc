@@ -39,7 +39,9 @@ std::shared_ptr<const IndexGroup> remake_group(const History& history, const Pag
   }
   if (lost.size() > lost_before) return nullptr;
   group->summarise();
-  store.put(owner, sealed_group(history, number, group, layout.layers));
+  SealedUnit made = sealed_group(history, number, group, layout.layers);
+  made.replaces = true;
+  store.put(owner, std::move(made));
   return group;
 }
 
@@ -76,7 +78,9 @@ void GroupReader::remake(Context& context, int layer, int64_t group) {
     throw std::runtime_error("unit " + std::to_string(lost.front()) +
                              " was recomputed but the store does not give it back");
   const auto rows = made->rows(layer);
-  remade_[context.history().group_key(group)].assign(rows.begin(), rows.end());
+  const UnitKey key = context.history().group_key(group);
+  remade_[key].assign(rows.begin(), rows.end());
+  cache_.forget(key);
   ++context.counters.groups_remade;
 }
 

@@ -27,8 +27,8 @@ using Recover = std::function<void(Context&, const std::vector<int64_t>&)>;
 SealedUnit sealed_group(const History& history, int64_t number,
                         std::shared_ptr<const IndexGroup> group, int32_t layers);
 
-// A group made once more of its units' representatives, and put. Null if the store lacks some of
-// those units, which are added to `lost`.
+// A group made once more of its units' representatives, and put in place of what there is. Null if
+// the store lacks some of those units, which are added to `lost`.
 std::shared_ptr<const IndexGroup> remake_group(const History& history, const PageLayout& layout,
                                                int64_t number, uint64_t owner, UnitStore& store,
                                                std::vector<int64_t>& lost);

@@ -4,7 +4,8 @@
 
 namespace ringtide::model {
 
-PageOwners::PageOwners(int shard, int shards, int unit) : shard_(shard) {
+PageOwners::PageOwners(int shard, int shards, int unit, int copies)
+    : shard_(shard), copies_(copies) {
   placement_.emplace(shards, unit);
 }
 

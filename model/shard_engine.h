@@ -13,9 +13,9 @@ namespace ringtide::model {
 // With one shard it is make_cpu_engine's.
 //
 // Prompts are computed by all shards together; of few rows each computes all, and attends with what
-// it has. Units lie in `own_units` of the shard that holds their page. For a given number of shards
-// every bit is reproducible; between numbers of shards results are equal up to rounding, and units
-// are not each other's.
+// it has. Units lie in `own_units` of the shards that keep their page (page_owners.h); those that
+// rings of other sizes left there are used. Between numbers of shards results are equal up to
+// rounding; where a session ran on one number alone every bit is reproducible.
 //
 // open() and restore() throw the same on all shards, whichever one has no room. A pass that cannot
 // go on throws RingError (shard_transport.h), or on the shard where it began what went wrong there:

@@ -29,12 +29,13 @@ struct RowRange {
 
 class ShardRing {
  public:
-  // `transport` is at its step 0. exchange_bytes: engine.h.
-  ShardRing(ShardTransport& transport, int64_t exchange_bytes)
-      : transport_(transport), exchange_bytes_(exchange_bytes) {}
+  // `transport` is at its step 0. exchange_bytes, unit_copies: engine.h.
+  ShardRing(ShardTransport& transport, int64_t exchange_bytes, int unit_copies)
+      : transport_(transport), exchange_bytes_(exchange_bytes), unit_copies_(unit_copies) {}
 
   int shard() const { return transport_.shard(); }
   int shards() const { return transport_.shards(); }
+  int unit_copies() const { return unit_copies_; }
 
   // Whether the rows of a block of this length are split.
   bool splits(int64_t rows) const { return shards() > 1 && rows >= kLeastRows * shards(); }
@@ -106,6 +107,7 @@ class ShardRing {
 
   ShardTransport& transport_;
   const int64_t exchange_bytes_;
+  const int unit_copies_;
   uint64_t step_ = 0;
   std::string over_;  // why the ring has ended; empty: it has not
   std::vector<std::byte> mine_, all_;

@@ -1,8 +1,12 @@
 #include "model/shard_units.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 namespace ringtide::model {
 namespace {
@@ -10,11 +14,15 @@ namespace {
 // Bytes of one shard that are sent at once, but for a part that is larger.
 constexpr int64_t kAtOnce = int64_t{4} << 20;
 
-enum State : uint8_t {
-  kUnwanted = 0,  // by this shard, which does not have it
-  kHeld = 1,      // not wanted, and here
-  kRead = 2,      // wanted, and read
-  kMissed = 3,    // wanted, and not here
+// What a shard says of a part.
+struct Copy {
+  enum State : uint64_t {
+    kUnwanted,  // by this shard, which does not have it
+    kHeld,      // not wanted, and here
+    kRead,      // wanted, and read
+    kMissed,    // wanted, and not here
+  } state = kUnwanted;
+  uint64_t digest = 0;  // of what was read
 };
 
 }  // namespace
@@ -31,30 +39,39 @@ void ShardUnits::read(std::span<PartRead> reads) {
   for (const PartRead& r : reads)
     if (!r.into.empty()) wanted.push_back(r);
   if (!wanted.empty()) own_.read(wanted);
-  std::vector<std::byte> mine;
+  std::vector<Copy> mine;
   size_t at = 0;
   for (PartRead& r : reads) {
     if (r.into.empty())
-      mine.push_back(std::byte{own_.contains(r.key) ? kHeld : kUnwanted});
+      mine.push_back({own_.contains(r.key) ? Copy::kHeld : Copy::kUnwanted});
+    else if (wanted[at++].outcome == ReadOutcome::Ok)
+      mine.push_back({Copy::kRead, XXH3_64bits(r.into.data(), r.into.size())});
     else
-      mine.push_back(std::byte{wanted[at++].outcome == ReadOutcome::Ok ? kRead : kMissed});
+      mine.push_back({Copy::kMissed});
   }
-  const auto gathered = ring_.gather(mine);
-  const std::vector<std::byte> states(gathered.begin(), gathered.end());
+  std::vector<Copy> copies(reads.size() * ring_.shards());
+  std::memcpy(copies.data(), ring_.gather(std::as_bytes(std::span(mine))).data(),
+              copies.size() * sizeof(Copy));
 
   std::vector<PartRead> missing;
   std::vector<size_t> missing_at;
   std::vector<int64_t> sources;
   for (size_t i = 0; i < reads.size(); ++i) {
+    // The lowest shard that read it, else the lowest that has it.
     int source = -1;
-    bool missed = false;
-    for (int s = ring_.shards() - 1; s >= 0; --s) {
-      const std::byte state = states[s * reads.size() + i];
-      missed = missed || state == std::byte{kMissed};
-      if (state == std::byte{kRead} || state == std::byte{kHeld}) source = s;
+    uint64_t digest = 0;
+    bool missed = false, read = false;
+    reads[i].differed = false;
+    for (int s = 0; s < ring_.shards(); ++s) {
+      const Copy& copy = copies[s * reads.size() + i];
+      missed = missed || copy.state == Copy::kMissed;
+      if (copy.state == Copy::kHeld && source < 0) source = s;
+      if (copy.state != Copy::kRead) continue;
+      if (read && copy.digest != digest) reads[i].differed = true;
+      if (!std::exchange(read, true)) source = s, digest = copy.digest;
     }
     reads[i].outcome = source >= 0 ? ReadOutcome::Ok : ReadOutcome::Absent;
-    if (!missed || source < 0) continue;
+    if ((!missed && !reads[i].differed) || source < 0) continue;
     missing.push_back(reads[i]);
     missing_at.push_back(i);
     sources.push_back(source);
@@ -110,7 +127,7 @@ std::vector<int64_t> ShardUnits::bring(uint64_t owner, const History& history,
     unit.key = history.keys()[u];
     unit.number = u;
     std::shared_ptr<std::byte[]> bytes;
-    if (owners.here(u)) bytes.reset(new std::byte[payload + index]);
+    if (owners.kept(u)) bytes.reset(new std::byte[payload + index]);
     std::vector<PartRead> reads;
     for (int l = 0; l < layout.layers + (index > 0 ? 1 : 0); ++l) {
       const size_t size = l < layout.layers ? layout.chunk_bytes() : index;

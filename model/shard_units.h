@@ -1,10 +1,11 @@
 // The unit stores of all shards as one, for what a ring does together: standing on stored units,
 // and bringing back what is missing.
 //
-// A unit lies in the store of the shard that made it, a group of the index in every shard's. Reads
-// and questions are made by all shards at the same place, of the same keys and parts; what one
-// store lacks is sent by a shard that has it. Equal keys mean equal bytes on every shard, since the
-// number of shards is part of what keys are made of. Throws RingError. The engine's thread.
+// A unit lies in the stores of the shards that keep it, of this ring or of others before, a group of
+// the index in every shard's. Reads and questions are made by all shards at the same place, of the
+// same keys and parts; what one store lacks is sent by a shard that has it. Stores may differ in a
+// unit that rings of several sizes have made, by its sums' rounding: what is read is one shard's, on
+// all. Throws RingError. The engine's thread.
 #pragma once
 
 #include <span>
@@ -24,13 +25,14 @@ class ShardUnits final : public UnitStore {
 
   // Into this shard's store; no exchange.
   void put(uint64_t owner, SealedUnit unit) override { own_.put(owner, std::move(unit)); }
-  // Where `into` is empty this shard does not want the part. Outcomes are the same on all shards:
-  // Ok where everybody who wants the part has got it, else Absent.
+  // Where `into` is empty this shard does not want the part. Outcomes, and whether stores differed,
+  // are the same on all shards: Ok where everybody who wants the part has got it, else Absent.
   void read(std::span<PartRead> reads) override;
   // Whether some shard has it.
   bool contains(const UnitKey& key) override;
 
-  // Puts into the stores of their owners those of `units` that any shard has. Returns the others.
+  // Puts into the stores of those who keep them those of `units` that any shard has. Returns the
+  // others.
   std::vector<int64_t> bring(uint64_t owner, const History& history, const PageLayout& layout,
                              const PageOwners& owners, std::span<const int64_t> units);
 

@@ -44,6 +44,13 @@ void UnitCache::admit(const UnitKey& key, uint32_t layer, std::span<const std::b
   std::memcpy(insert({key, layer}, bytes).data.get(), payload.data(), payload.size());
 }
 
+void UnitCache::forget(const UnitKey& key) {
+  for (auto next = entries_.begin(); next != entries_.end();) {
+    const auto entry = next++;
+    if (entry->id.key == key) erase(entry);
+  }
+}
+
 void UnitCache::set_capacity(int64_t bytes) {
   capacity_ = bytes;
   ++call_;

@@ -32,6 +32,8 @@ class UnitCache {
   void fetch(std::span<Want> wants, int64_t bytes);
   // Takes a copy of a payload just sealed, if there is room by forgetting older ones.
   void admit(const UnitKey& key, uint32_t layer, std::span<const std::byte> payload);
+  // Every layer of it: the store has other bytes now.
+  void forget(const UnitKey& key);
 
   // Bytes it may hold; forgets at once what is beyond.
   void set_capacity(int64_t bytes);

@@ -1,5 +1,8 @@
 #include "model/unit_index.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -42,6 +45,8 @@ void IndexGroup::summarise() {
     kernels::to_kv(layout_.type, low.data(), row, out + row * size);
     out += 2 * row * size;
   }
+  const uint64_t digest = XXH3_64bits(bytes_.get(), layout_.layers * rows_bytes(layout_));
+  std::memcpy(out, &digest, sizeof digest);
 }
 
 std::span<const std::byte> IndexGroup::rows(int layer) const {
@@ -67,7 +72,7 @@ void UnitIndex::add_group(std::span<const std::byte> summary) {
   const int64_t row = layout_.row() * kernels::kv_bytes(layout_.type);
   const int64_t slot = groups_ % kGroup;
   if (slot == 0)
-    summaries_.emplace_back(new std::byte[kGroup * IndexGroup::summary_bytes(layout_)]);
+    summaries_.emplace_back(new std::byte[kGroup * IndexGroup::vectors_bytes(layout_)]);
   for (int64_t plane = 0; plane < int64_t{2} * layout_.layers; ++plane)
     std::memcpy(summaries_.back().get() + (plane * kGroup + slot) * row,
                 summary.data() + plane * row, row);

@@ -38,13 +38,17 @@ class IndexGroup {
   // (kUnits, heads, head_dim) of one layer.
   std::span<const std::byte> rows(int layer) const;
   // (layers, 2, heads, head_dim): of each layer (mean + largest) / 2, then (mean + smallest) / 2.
-  // REQUIRES: summarise().
+  // Then a digest of all rows: equal summaries are of equal rows. REQUIRES: summarise().
   std::span<const std::byte> summary() const;
 
   static int64_t rows_bytes(const PageLayout& layout) {  // of one layer
     return kUnits * layout.row() * kernels::kv_bytes(layout.type);
   }
-  static int64_t summary_bytes(const PageLayout& layout) { return 2 * layout.unit_index_bytes(); }
+  static int64_t summary_bytes(const PageLayout& layout) {
+    return vectors_bytes(layout) + static_cast<int64_t>(sizeof(uint64_t));
+  }
+  // Of the summary, what lookups read.
+  static int64_t vectors_bytes(const PageLayout& layout) { return 2 * layout.unit_index_bytes(); }
   static int64_t bytes(const PageLayout& layout) {
     return layout.layers * rows_bytes(layout) + summary_bytes(layout);
   }
@@ -84,7 +88,7 @@ class UnitIndex {
   int64_t bytes() const { return bytes_for(layout_, groups_ * kGroup); }
   static int64_t bytes_for(const PageLayout& layout, int64_t units) {
     const int64_t chunks = (units / kGroup + kGroup - 1) / kGroup;
-    return chunks * kGroup * IndexGroup::summary_bytes(layout);
+    return chunks * kGroup * IndexGroup::vectors_bytes(layout);
   }
 
  private:

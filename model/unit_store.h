@@ -14,7 +14,8 @@
 namespace ringtide::model {
 
 // 128-bit hash of the model's fingerprint, the policy's layout and the whole token prefix with its
-// execution blocks up to the moment of sealing: equal keys mean equal bytes.
+// execution blocks up to the moment of sealing: equal keys mean equal values, and equal bytes where
+// as many shards made them. Sums of another number of shards are rounded differently.
 struct UnitKey {
   uint64_t hi = 0, lo = 0;
   auto operator<=>(const UnitKey&) const = default;
@@ -26,10 +27,11 @@ struct UnitKey {
 // (kv_heads, unit, head_dim) each, K before RoPE; part `layers` holds the representatives of every
 // layer, (layers, heads, head_dim), and is empty under policies that keep none. Of a full group of
 // the index (unit_index.h), which is kept in the same way, part l < layers holds its units'
-// representatives of layer l, (kUnits, heads, head_dim); part `layers` its summary.
+// representatives of layer l, (kUnits, heads, head_dim); part `layers` its summary and a digest.
 struct SealedUnit {
   UnitKey key;
   bool is_group = false;
+  bool replaces = false;  // what is there under this key goes
   // Its place in the session: tokens [number * unit, (number + 1) * unit), or among the groups.
   int64_t number = 0;
   std::vector<std::span<const std::byte>> parts;
@@ -43,13 +45,16 @@ struct PartRead {
   uint32_t part = 0;
   std::span<std::byte> into;  // exactly the part's size
   ReadOutcome outcome = ReadOutcome::Absent;
+  // Of the stores of a ring: they had other bytes each, and these are one's.
+  bool differed = false;
 };
 
 class UnitStore {
  public:
   virtual ~UnitStore() = default;
   // Takes a unit of session `owner` to keep, write-behind: readable at once, durable later. Blocks
-  // while too much waits to be written. A key that is there already gains an owner, nothing more.
+  // while too much waits to be written. A key that is there already gains an owner, nothing more,
+  // unless the unit replaces it.
   virtual void put(uint64_t owner, SealedUnit unit) = 0;
   // Fills every read whose bytes are there and match their checksum, in parallel where that pays.
   // What is absent or corrupt is said in its outcome; a corrupt unit is dropped, so that a later

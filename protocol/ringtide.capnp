@@ -186,6 +186,15 @@ struct SessionInfo {
   unitsRecomputed @16 :Int64; # Stored units that did not verify and were computed again.
   toRestore @17 :Int64;       # Tokens to run while restoring,
   restored @18 :Int64;        # and how many of them have been.
+  shards @19 :List(Shard);    # Only from Ringtide.info: of a ring, who holds what of it.
+
+  struct Shard {
+    name @0 :Text;
+    answers @1 :Bool;         # False: it did not in time, and the numbers are 0.
+    units @2 :Int64;          # In its store; copies count.
+    bytesRam @3 :Int64;
+    bytesStore @4 :Int64;     # Of units; of the leader too.
+  }
 }
 
 struct InfoResult {

@@ -61,6 +61,13 @@ struct OpenRequest {
   std::optional<std::string> system;  // of a new session: system prompt; absent: the model's own
 };
 
+struct ShardInfo {  // what a shard of a ring holds of a session
+  std::string name;
+  bool answers = true;  // false: it did not in time, and the numbers are 0
+  int64_t units = 0;    // in its store; copies count
+  int64_t bytes_ram = 0, bytes_store = 0;
+};
+
 struct SessionInfo {
   std::string name;
   uint64_t id = 0;
@@ -75,6 +82,7 @@ struct SessionInfo {
   int64_t bytes_gpu = 0, bytes_ram = 0, bytes_store = 0;
   int64_t units_selected = 0, reads_ram = 0, reads_store = 0, units_recomputed = 0;
   int64_t to_restore = 0, restored = 0;  // tokens, while restoring
+  std::vector<ShardInfo> shards;         // only from Service::info, and only of a ring
 };
 
 struct ServerInfo {

@@ -93,6 +93,15 @@ void write(const SessionInfo& info, wire::SessionInfo::Builder to) {
   to.setUnitsRecomputed(info.units_recomputed);
   to.setToRestore(info.to_restore);
   to.setRestored(info.restored);
+  auto shards = to.initShards(info.shards.size());
+  for (size_t i = 0; i < info.shards.size(); ++i) {
+    const ShardInfo& shard = info.shards[i];
+    shards[i].setName(shard.name);
+    shards[i].setAnswers(shard.answers);
+    shards[i].setUnits(shard.units);
+    shards[i].setBytesRam(shard.bytes_ram);
+    shards[i].setBytesStore(shard.bytes_store);
+  }
 }
 
 SessionInfo read(wire::SessionInfo::Reader from) {
@@ -116,6 +125,10 @@ SessionInfo read(wire::SessionInfo::Reader from) {
   info.units_recomputed = from.getUnitsRecomputed();
   info.to_restore = from.getToRestore();
   info.restored = from.getRestored();
+  for (const auto shard : from.getShards()) {
+    info.shards.push_back({to_string(shard.getName()), shard.getAnswers(), shard.getUnits(),
+                           shard.getBytesRam(), shard.getBytesStore()});
+  }
   return info;
 }
 

@@ -46,6 +46,7 @@ struct UnitWrite {
   ContentKey key;
   int64_t number = 0;  // place in the owner's sequence; of a group, kGroupNumbers more
   std::vector<std::span<const std::byte>> parts;
+  bool replaces = false;  // a unit that is there under this key goes, for all who own it
 };
 
 enum class ReadOutcome : uint8_t { Ok, Absent, Corrupt };
@@ -117,7 +118,7 @@ class Store {
 
   // -- units ----
   // Written without sync; the index entry becomes visible only after the payload can be read back.
-  // A key that exists gains an owner only.
+  // A key that exists gains an owner only, unless it is replaced.
   virtual Status put(std::span<const UnitWrite> units) = 0;
   virtual bool contains(const ContentKey& key) = 0;
   // Verifies each part's checksum. A corrupt unit is counted and dropped from the index.

@@ -70,7 +70,7 @@ Status UnitStore::put_one(const UnitWrite& unit) {
       change.release({.key = row->key, .session = unit.owner, .number = unit.number});
   }
   std::optional<UnitRow> row = row_of(unit.key);
-  if (row && row->fingerprint != fingerprint_) {
+  if (row && (row->fingerprint != fingerprint_ || unit.replaces)) {
     change.erase(unit.key, *row);
     row.reset();
   }

@@ -54,10 +54,13 @@ void Ledger::run(const Call& call, model::Engine& engine) {
 std::vector<int64_t> Ledger::positions(const Call& call, const model::Engine& engine) const {
   std::vector<int64_t> at;
   for (const model::ContextId id : call.contexts) {
-    const bool stands = engine.has(id) && !returning_.contains(id);
-    at.push_back(stands ? engine.stats(id).tokens : -1);
+    at.push_back(stands(id, engine) ? engine.stats(id).tokens : -1);
   }
   return at;
+}
+
+bool Ledger::stands(model::ContextId id, const model::Engine& engine) const {
+  return engine.has(id) && !returning_.contains(id);
 }
 
 void Ledger::perform(const Call& call, model::Engine& engine) {

@@ -49,6 +49,8 @@ class Ledger {
   // Makes the call. Refusals (ModelError, OutOfBudget) are something that may come of a call, and
   // are thrown on; so is everything else.
   void run(const Call& call, model::Engine& engine);
+  // Whether the engine has a context that is not on its way back.
+  bool stands(model::ContextId id, const model::Engine& engine) const;
   // What came of the last call, where it is not only a change of the engine.
   const model::Engine::Replay& replay() const { return replay_; }
   const std::vector<model::TokenId>& sampled() const { return sampled_; }

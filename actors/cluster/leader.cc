@@ -64,6 +64,7 @@ Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.generation = static_cast<uint64_t>(microseconds_now());
   parts.mailbox = impl.mailbox;
   parts.step_deadline = impl.options.step_deadline;
+  parts.admission = impl.options.admission;
   parts.closing = impl.closing;
   parts.lost = impl.options.lost;
   impl.registry = impl.net.system().spawn(registry, std::move(parts));
@@ -151,6 +152,10 @@ std::vector<Member> Leader::shards() const {
                    listed->set_value(std::move(all));
                  }});
   return members.get();
+}
+
+void Leader::held(uint64_t session, std::function<void(std::vector<ShardHolding>)> done) const {
+  caf::anon_send(impl_->registry, AskHeld{session, std::move(done)});
 }
 
 void Leader::close(const std::string& why) {

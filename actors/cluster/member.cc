@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <caf/all.hpp>
 #include <utility>
 
@@ -15,7 +16,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds kConnecting{3000};  // at most, to the leader or another shard
 constexpr milliseconds kAnswer{10000};     // until the leader has let us in
 constexpr milliseconds kAgain{500};        // between tries
-constexpr milliseconds kExpelled{2000};    // before one that was told to go comes again
+// Before one that was told to go comes again: longer each time, since others may not reach it, and
+// each of its comings ends a ring. Until a ring with it stands.
+constexpr milliseconds kExpelled{2000}, kExpelledOften{60000};
 
 }  // namespace
 
@@ -48,7 +51,8 @@ void MemberState::expelled(const Expelled& m) {
   spdlog::warn("told to leave the cluster: {}", m.why);
   drop();
   id = 0;
-  rejoin(kExpelled);
+  stays_away = std::clamp(stays_away * 2, kExpelled, kExpelledOften);
+  rejoin(stays_away);
 }
 
 void MemberState::down(const caf::down_msg& m) {
@@ -97,6 +101,7 @@ void MemberState::linked(const RingLinked& m) {
 void MemberState::begin(const Begin& m) {
   if (m.generation != generation || !end) return;
   try {
+    stays_away = milliseconds(0);
     parts.units->keep_only(m.sessions);
     ledger = {};
     engine = parts.make_engine(*parts.units, *end);
@@ -121,6 +126,17 @@ void MemberState::call(const MakeCall& m) {
 
 void MemberState::disband(const Disband& m) {
   if (m.generation == generation) drop();
+}
+
+void MemberState::tell(const TellHeld& m) {
+  if (!leader) return;
+  const storage::SessionSize size = parts.units->size(m.session);
+  Holding holding{size.units, size.unit_bytes, 0};
+  if (engine && ledger.stands(m.session, *engine)) {
+    const model::ContextStats stats = engine->stats(m.session);
+    holding.ram_bytes = stats.window_bytes + stats.index_bytes + stats.host_bytes;
+  }
+  self->send(leader, Held{m.question, id, holding});
 }
 
 void MemberState::broken(const std::string& why, MemberId unreachable) {
@@ -149,6 +165,7 @@ MemberActor::behavior_type member(MemberActor::stateful_pointer<MemberState> sel
       [state](const Begin& m) { state->begin(m); },
       [state](const MakeCall& m) { state->call(m); },
       [state](const Disband& m) { state->disband(m); },
+      [state](const TellHeld& m) { state->tell(m); },
       [state](const Expelled& m) { state->expelled(m); },
       [state](const RejoinNow& m) { state->join(m); },
       [state](const RingLinked& m) { state->linked(m); },

@@ -5,6 +5,7 @@
 // through the mailbox.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -46,6 +47,7 @@ struct MemberState {
   void begin(const Begin& m);
   void call(const MakeCall& m);
   void disband(const Disband& m);
+  void tell(const TellHeld& m);
   void broken(const std::string& why, MemberId unreachable = 0);
   void drop();
 
@@ -56,6 +58,7 @@ struct MemberState {
   LeaderActor leader;    // null: not connected
   MemberId id = 0;       // 0: no member
   uint64_t attempt = 0;  // to join
+  std::chrono::milliseconds stays_away{0};  // the last time that it was told to go
   // The ring.
   uint64_t generation = 0;
   std::shared_ptr<RingEnd> end;           // null: none

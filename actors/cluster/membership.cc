@@ -1,6 +1,7 @@
 #include "actors/cluster/membership.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ringtide::actors::cluster {
@@ -8,8 +9,7 @@ namespace ringtide::actors::cluster {
 Membership::Admission Membership::join(const Terms& theirs, Member who) {
   if (std::string why = refusal(ours_, theirs); !why.empty()) return {0, std::move(why)};
   who.id = ++last_;
-  if (stage_ == Stage::Linking || stage_ == Stage::Standing)
-    joined_ += (joined_.empty() ? "" : ", ") + who.name;
+  comes(who.name);
   members_.push_back(std::move(who));
   return {last_, ""};
 }
@@ -18,12 +18,24 @@ void Membership::leave(MemberId id, const std::string& why) {
   const auto found = std::ranges::find(members_, id, &Member::id);
   if (found == members_.end()) return;
   if (in_ring(id)) end(generation_, found->name + " is lost: " + why);
+  aside_.erase(id);
   members_.erase(found);
+}
+
+bool Membership::set_aside(MemberId id) {
+  return std::ranges::find(members_, id, &Member::id) != members_.end() && aside_.insert(id).second;
+}
+
+void Membership::comes(const std::string& name) {
+  if (stage_ == Stage::Linking || stage_ == Stage::Standing)
+    joined_ += (joined_.empty() ? "" : ", ") + name;
 }
 
 void Membership::form() {
   ++generation_;
-  shards_ = members_;
+  shards_.clear();
+  std::ranges::copy_if(members_, std::back_inserter(shards_),
+                       [&](const Member& member) { return !aside(member.id); });
   answered_.clear();
   linked_.clear();
   why_.clear();
@@ -37,8 +49,11 @@ void Membership::linked(uint64_t generation, MemberId id) {
   if (linked_.size() == shards_.size()) stage_ = Stage::Standing;
 }
 
-void Membership::answered(uint64_t generation, MemberId id) {
+bool Membership::answered(uint64_t generation, MemberId id) {
   if (generation == generation_ && in_ring(id)) answered_.insert(id);
+  if (aside_.erase(id) == 0) return false;
+  comes(std::ranges::find(members_, id, &Member::id)->name);
+  return true;
 }
 
 std::vector<Member> Membership::awaited() const {

@@ -18,18 +18,22 @@
 #include <vector>
 
 #include "actors/cluster/buffer.h"
+#include "actors/cluster/holding.h"
 #include "actors/cluster/membership.h"
 #include "actors/cluster/ring_end.h"
 #include "actors/cluster/terms.h"
 
 namespace ringtide::actors::cluster {
 
+struct AskHeld;
 struct Begin;
 struct Broken;
 struct Disband;
 struct Expelled;
 struct Form;
 struct FormRing;
+struct Held;
+struct HeldLate;
 struct Join;
 struct Joined;
 struct Late;
@@ -46,6 +50,8 @@ struct RingOver;
 struct RingPiece;
 struct RingTaken;
 struct Settled;
+struct Silent;
+struct TellHeld;
 
 // -- who they are, to other processes ----
 
@@ -60,11 +66,13 @@ using ShardActor = caf::typed_actor<caf::reacts_to<Joined>,       // a member no
                                     caf::reacts_to<Begin>,        // all are linked: make an engine
                                     caf::reacts_to<MakeCall>,     // of the engine
                                     caf::reacts_to<Disband>,      // the ring is over
+                                    caf::reacts_to<TellHeld>,     // what it has of a session
                                     caf::reacts_to<Expelled>>;    // no member any more; join anew
 
 using LeaderActor =
     caf::typed_actor<caf::reacts_to<Join>,     // let me in
                      caf::reacts_to<Linked>,   // I have heard of the ring; I reach all its shards
+                     caf::reacts_to<Held>,     // what I have of a session
                      caf::reacts_to<Broken>>;  // I cannot go on in it
 
 // -- and to their own ----
@@ -81,7 +89,10 @@ using RegistryActor =
     LeaderActor::extend<caf::reacts_to<FormRing>,     // the next ring
                         caf::reacts_to<Late>,         // to itself: time is up
                         caf::reacts_to<Settled>,      // to itself: who came may be let in
-                        caf::reacts_to<ListShards>>;  // who there is
+                        caf::reacts_to<Silent>,       // to itself: who was set aside is still
+                        caf::reacts_to<ListShards>,   // who there is
+                        caf::reacts_to<AskHeld>,      // who has what of a session
+                        caf::reacts_to<HeldLate>>;    // to itself: who has not answered will not
 
 // -- joining ----
 
@@ -131,6 +142,18 @@ struct Broken {
 };
 struct Disband {
   uint64_t generation = 0;
+};
+
+// -- what a shard has of a session ----
+
+struct TellHeld {
+  uint64_t question = 0;
+  uint64_t session = 0;  // the leader's number
+};
+struct Held {
+  uint64_t question = 0;
+  MemberId from = 0;
+  Holding holding;
 };
 
 // -- between mailboxes ----
@@ -201,8 +224,19 @@ struct Late {
 struct Settled {
   uint64_t generation = 0;
 };
+struct Silent {
+  MemberId id = 0;
+  uint64_t generation = 0;  // of the ring that it did not answer
+};
 struct ListShards {
   std::function<void(std::vector<Member>)> done;
+};
+struct AskHeld {
+  uint64_t session = 0;
+  std::function<void(std::vector<ShardHolding>)> done;
+};
+struct HeldLate {
+  uint64_t question = 0;
 };
 
 // -- fields, for the wire ----
@@ -256,6 +290,18 @@ typename I::result_type inspect(I& f, Disband& x) {
   return f(caf::meta::type_name("Disband"), x.generation);
 }
 template <class I>
+typename I::result_type inspect(I& f, Holding& x) {
+  return f(caf::meta::type_name("Holding"), x.units, x.unit_bytes, x.ram_bytes);
+}
+template <class I>
+typename I::result_type inspect(I& f, TellHeld& x) {
+  return f(caf::meta::type_name("TellHeld"), x.question, x.session);
+}
+template <class I>
+typename I::result_type inspect(I& f, Held& x) {
+  return f(caf::meta::type_name("Held"), x.question, x.from, x.holding);
+}
+template <class I>
 typename I::result_type inspect(I& f, Meet& x) {
   return f(caf::meta::type_name("Meet"), x.generation, x.shard, x.mailbox);
 }
@@ -281,6 +327,7 @@ CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Broken))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Disband))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Expelled))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Form))
+CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Held))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Join))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Joined))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::Linked))
@@ -290,9 +337,12 @@ CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::RefusedJoin))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::RingOver))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::RingPiece))
 CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::RingTaken))
+CAF_ADD_TYPE_ID(ringtide_cluster, (ringtide::actors::cluster::TellHeld))
 CAF_END_TYPE_ID_BLOCK(ringtide_cluster)
 
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::AskHeld)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::FormRing)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::HeldLate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::Late)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::ListShards)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::OpenRing)
@@ -300,3 +350,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::Reached)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::RejoinNow)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::RingLinked)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::Settled)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::cluster::Silent)

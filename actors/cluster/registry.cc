@@ -40,8 +40,13 @@ void RegistryState::join(const Join& m) {
   contacts[admission.id] = {m.shard, m.mailbox};
   self->monitor(m.shard);
   self->send(m.shard, Joined{admission.id});
+  came();
+}
+
+// Somebody is present who was not.
+void RegistryState::came() {
   if (asked && !forming) {
-    if (membership.members().size() >= asked->members) begin_ring();
+    if (membership.present() >= asked->members) begin_ring();
   } else {
     self->delayed_send(self, parts.settle, Settled{membership.generation()});
   }
@@ -65,6 +70,7 @@ void RegistryState::part(MemberId id, const std::string& why) {
   self->demonitor(contact->second.shard.address());
   self->send(contact->second.shard, Expelled{why});
   contacts.erase(contact);
+  unanswered.erase(id);
   membership.leave(id, why);
   if (parts.lost) parts.lost(who);
   follow();
@@ -72,13 +78,43 @@ void RegistryState::part(MemberId id, const std::string& why) {
 
 void RegistryState::list(const ListShards& m) { m.done(membership.members()); }
 
+void RegistryState::ask_held(AskHeld& m) {
+  const uint64_t question = ++last_question;
+  const uint64_t session = m.session;
+  questions[question].asked = std::move(m);
+  for (const auto& [id, contact] : contacts) self->send(contact.shard, TellHeld{question, session});
+  if (contacts.empty()) return answer_held(question);
+  self->delayed_send(self, parts.tell, HeldLate{question});
+}
+
+void RegistryState::held(const Held& m) {
+  const auto found = questions.find(m.question);
+  if (found == questions.end()) return;
+  found->second.answers[m.from] = m.holding;
+  if (found->second.answers.size() >= membership.members().size()) answer_held(m.question);
+}
+
+void RegistryState::answer_held(uint64_t question) {
+  const auto found = questions.find(question);
+  if (found == questions.end()) return;
+  std::vector<ShardHolding> all;
+  for (const Member& member : membership.members()) {
+    const auto answer = found->second.answers.find(member.id);
+    const bool came = answer != found->second.answers.end();
+    all.push_back({member, came ? std::optional(answer->second) : std::nullopt});
+  }
+  const auto done = std::move(found->second.asked.done);
+  questions.erase(found);
+  done(std::move(all));
+}
+
 // -- rings ----
 
 void RegistryState::form(FormRing& m) {
   if (asked) answer(no_ring("another ring is asked for"));
   asked = std::move(m);
   forming = false;
-  if (membership.members().size() >= asked->members) return begin_ring();
+  if (membership.present() >= asked->members) return begin_ring();
   set_watch(std::chrono::milliseconds(asked->wait_ms));
 }
 
@@ -100,8 +136,11 @@ void RegistryState::begin_ring() {
 }
 
 void RegistryState::linked(const Linked& m) {
-  if (!m.all) return membership.answered(m.generation, m.from);
-  membership.linked(m.generation, m.from);
+  if (membership.answered(m.generation, m.from)) {
+    unanswered.erase(m.from);
+    came();
+  }
+  if (m.all) membership.linked(m.generation, m.from);
   follow();
 }
 
@@ -116,18 +155,35 @@ void RegistryState::late(const Late& m) {
   if (!asked || m.watch != watch) return;
   if (!forming && !asked->required) return begin_ring();
   if (!forming) {
-    Ring none = no_ring(std::to_string(membership.members().size()) + " of " +
+    Ring none = no_ring(std::to_string(membership.present()) + " of " +
                         std::to_string(asked->members) + " shards joined in time");
     none.short_of_members = true;
     return answer(std::move(none));
   }
-  for (const Member& member : membership.awaited()) part(member.id, "it does not answer");
+  for (const Member& member : membership.awaited()) {
+    if (membership.heard(member.id)) {
+      part(member.id, "it does not reach all others");
+    } else if (membership.set_aside(member.id)) {
+      spdlog::warn("{} does not answer: rings are without it until it does", member.name);
+      unanswered[member.id] = membership.generation();
+      self->delayed_send(self, parts.step_deadline, Silent{member.id, membership.generation()});
+      membership.end(membership.generation(), member.name + " does not answer");
+    }
+  }
+  follow();
+}
+
+void RegistryState::silent(const Silent& m) {
+  const auto found = unanswered.find(m.id);
+  if (found != unanswered.end() && found->second == m.generation) part(m.id, "it does not answer");
 }
 
 void RegistryState::settled(const Settled& m) {
   if (m.generation != membership.generation() || membership.stage() != Stage::Standing) return;
   const std::string why = membership.why_not();
   if (why.empty()) return;
+  const auto stood = self->clock().now() - stands_since;
+  if (stood < parts.admission) return self->delayed_send(self, parts.admission - stood, m);
   membership.end(m.generation, why);
   follow();
 }
@@ -140,6 +196,7 @@ void RegistryState::follow() {
     std::exchange(end, nullptr)->abort(why);
     if (asked && forming) answer(no_ring(why));
   } else if (membership.stage() == Stage::Standing && asked && forming) {
+    stands_since = self->clock().now();
     tell_shards(Begin{membership.generation(), asked->sessions});
     Ring ring;
     ring.generation = membership.generation();
@@ -177,11 +234,15 @@ RegistryActor::behavior_type registry(RegistryActor::stateful_pointer<RegistrySt
   return {
       [state](const Join& m) { state->join(m); },
       [state](const Linked& m) { state->linked(m); },
+      [state](const Held& m) { state->held(m); },
       [state](const Broken& m) { state->broken(m); },
       [state](FormRing& m) { state->form(m); },
       [state](const Late& m) { state->late(m); },
       [state](const Settled& m) { state->settled(m); },
+      [state](const Silent& m) { state->silent(m); },
       [state](const ListShards& m) { state->list(m); },
+      [state](AskHeld& m) { state->ask_held(m); },
+      [state](const HeldLate& m) { state->answer_held(m.question); },
   };
 }
 

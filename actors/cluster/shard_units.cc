@@ -20,6 +20,13 @@ void ShardUnits::put(uint64_t owner, model::SealedUnit unit) {
   shelf_.put(known->second, std::move(unit));
 }
 
+storage::SessionSize ShardUnits::size(uint64_t session) {
+  const auto entry = store_.find(name_of(session));
+  if (!entry.ok()) return {};
+  const auto size = store_.size(entry.value().id);
+  return size.ok() ? size.value() : storage::SessionSize{};
+}
+
 void ShardUnits::keep_only(const std::vector<uint64_t>& sessions) {
   auto entries = store_.list();
   if (!entries.ok()) return;

@@ -21,6 +21,9 @@ class ShardUnits final : public model::UnitStore {
   void read(std::span<model::PartRead> reads) override { shelf_.read(reads); }
   bool contains(const model::UnitKey& key) override { return shelf_.contains(key); }
 
+  // Units that it has of a session of the leader's, and their bytes; the rest of it is 0.
+  storage::SessionSize size(uint64_t session);
+
   // Removes what belongs to other sessions than these of the leader's.
   void keep_only(const std::vector<uint64_t>& sessions);
 

@@ -7,7 +7,7 @@
 namespace ringtide::actors::cluster {
 
 // Of what shards say to each other, calls included: the first of all terms.
-constexpr const char* kProtocol = "1";
+constexpr const char* kProtocol = "2";
 
 struct Term {
   std::string name, value;

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "tests/support/failing_store.h"
 
@@ -127,6 +128,48 @@ TEST_F(UnitShelfTest, AUnitMayHaveTwoOwners) {
   EXPECT_TRUE(holds(shelf, 1));
   EXPECT_TRUE(store->remove(other).ok());
   EXPECT_FALSE(holds(shelf, 1));
+}
+
+TEST_F(UnitShelfTest, AUnitThatReplacesIsReadAtOnceAndStays) {
+  const auto of = [](char filling) {
+    model::SealedUnit made = unit(1);
+    auto memory = std::make_shared<std::vector<std::byte>>(100, std::byte(filling));
+    made.parts = {std::span<const std::byte>(*memory)};
+    made.owner = memory;
+    return made;
+  };
+  const auto is = [](UnitShelf& shelf, char filling) {
+    std::vector<std::byte> into(100);
+    model::PartRead read{{1, 1}, 0, into};
+    shelf.read({&read, 1});
+    return into == std::vector<std::byte>(100, std::byte(filling));
+  };
+  const auto replacing = [&](char filling) {
+    model::SealedUnit made = of(filling);
+    made.replaces = true;
+    return made;
+  };
+  UnitShelf shelf(*store);
+  shelf.put(owner, of('a'));
+  shelf.put(owner, of('b'));
+  EXPECT_TRUE(is(shelf, 'a'));
+  shelf.put(owner, replacing('c'));  // of what waits
+  shelf.put(other, of('c'));
+  EXPECT_TRUE(is(shelf, 'c'));
+  shelf.write_batch();
+  EXPECT_TRUE(is(shelf, 'c'));
+  EXPECT_EQ(store->size(other).value().units, 1);
+  bool under_way = true;
+  faults.before_put = [&] {
+    if (!std::exchange(under_way, false)) return;
+    shelf.put(owner, replacing('e'));
+    EXPECT_TRUE(is(shelf, 'e'));
+  };
+  shelf.put(owner, replacing('d'));  // of what is written; and then of what is being written
+  EXPECT_TRUE(shelf.write_batch());
+  EXPECT_TRUE(is(shelf, 'e'));
+  EXPECT_FALSE(shelf.write_batch());
+  EXPECT_TRUE(is(shelf, 'e'));
 }
 
 TEST_F(UnitShelfTest, ARemovedSessionsUnitsAreForgotten) {

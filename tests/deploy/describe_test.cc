@@ -29,6 +29,15 @@ TEST(Describe, SessionHasTheDocumentedFields) {
   EXPECT_EQ(json["policy"], "infllm");
   EXPECT_EQ(json["units"], 8);
   EXPECT_EQ(json["bytes"], (Json{{"gpu", 0}, {"ram", 1 << 20}, {"store", 3 << 20}}));
+  EXPECT_EQ(json["shards"], Json::array());
+}
+
+TEST(Describe, ShardsOfARingSayWhatTheyHold) {
+  protocol::SessionInfo info = some_session();
+  info.shards = {{"the leader", true, 3, 400, 5000}, {"shard 1", false, 0, 0, 0}};
+  EXPECT_EQ(to_json(info)["shards"],
+            (Json{{{"name", "the leader"}, {"answers", true}, {"units", 3}, {"ram", 400}, {"store", 5000}},
+                  {{"name", "shard 1"}, {"answers", false}, {"units", 0}, {"ram", 0}, {"store", 0}}}));
 }
 
 TEST(Describe, RateCountsTokensAfterTheFirst) {

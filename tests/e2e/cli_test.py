@@ -369,7 +369,15 @@ class Places(Case):
                      "--store", self.store)
         self.assertEqual(result.code, OK, result.err)
         self.assertEqual([e["check"] for e in result.events],
-                         ["processor", "memory", "GPU", "store", "model", "address"])
+                         ["processor", "memory", "GPU", "ring", "store", "model", "address"])
+        ring = {e["check"]: e for e in result.events}["ring"]["details"]
+        self.assertEqual((ring["shards"], ring["unit_copies"], ring["tls"]), (1, 2, False))
+        exposed = run("doctor", "--json", "--listen", "127.0.0.1:0", "--model", self.model, "--store",
+                      self.store, "--shards", "4", "--shard-listen", "10.0.0.1")
+        self.assertEqual(exposed.code, FAILED)
+        ring = {e["check"]: e for e in exposed.events if "check" in e}["ring"]
+        self.assertFalse(ring["ok"])
+        self.assertIn("certificates", ring["found"])
         bad = run("doctor", "--listen", "127.0.0.1:0", "--store", self.store, "--model",
                   self.path("none.gguf"))
         self.assertEqual(bad.code, FAILED)

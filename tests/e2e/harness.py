@@ -74,13 +74,14 @@ def make_model(path, **shape):
 class Daemon:
     """A running `ringtide serve`; its store outlives it."""
 
-    def __init__(self, folder, model, *flags, listen="127.0.0.1:0"):
+    def __init__(self, folder, model, *flags, listen="127.0.0.1:0", within=()):
+        """`within`: a command that becomes the daemon, as `ip netns exec NAME`."""
         self.log = open(os.path.join(folder, "daemon.log"), "ab")
         address_file = os.path.join(folder, "address")
         if os.path.exists(address_file):
             os.remove(address_file)
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--model", model, "--store", os.path.join(folder, "store"),
+            [*within, BINARY, "serve", "--model", model, "--store", os.path.join(folder, "store"),
              "--listen", listen, "--address-file", address_file, "--threads", "1", "--json",
              *SMALL_POLICY, *map(str, flags)],
             env=environment(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)

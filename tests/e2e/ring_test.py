@@ -98,6 +98,24 @@ def ask(daemon, session, *flags, text=None, after_first=None):
     return Answer(process.returncode, events, times, error)
 
 
+def certificates(folder):
+    """Flags of a process whose certificate an authority of its own has signed."""
+    os.mkdir(folder)
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+            "-days", "2", "-subj", "/CN=test authority")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "shard.key", "-out", "shard.csr",
+            "-subj", "/CN=shard")
+    openssl("x509", "-req", "-in", "shard.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-out", "shard.pem", "-days", "2")
+    return ["--cluster-certificate", os.path.join(folder, "shard.pem"), "--cluster-key",
+            os.path.join(folder, "shard.key"), "--cluster-authority",
+            os.path.join(folder, "ca.pem")]
+
+
 class Script:
     """Rounds of text and tokens to generate; lengths fall anywhere in pages and blocks."""
 
@@ -158,6 +176,28 @@ class Equality(Ring):
                 daemon.stop()
                 self.assertEqual(shards_of(daemon), {})
 
+    def test_who_holds_what(self):
+        daemon = self.ring(3)
+        answer = ask(daemon, "s", "--append", "-", text=b"All of this is read. " * 60)
+        self.assertEqual(answer.code, 0, answer.error)
+        shown = {}
+
+        def all_told():
+            shown.update(run("sessions", "show", "s", "--json", *daemon.connect).events[0])
+            held = sum(s["units"] for s in shown["shards"])
+            return held == 2 * shown["units"] > 0
+
+        wait_until(all_told, "each unit is kept by two of three shards")
+        names = [s["name"] for s in shown["shards"]]
+        self.assertEqual([names[0], *sorted(names[1:])], ["the leader", "shard 1", "shard 2"])
+        for shard in shown["shards"]:
+            self.assertTrue(shard["answers"] and shard["units"] > 0 and shard["ram"] > 0
+                            and shard["store"] > 0, shown)
+        text = run("sessions", "show", "s", *daemon.connect).out
+        self.assertIn("held by shard 2", text)
+        listed = run("sessions", "ls", "--json", *daemon.connect).events
+        self.assertEqual([s["shards"] for s in listed], [[]])
+
     def test_every_policy(self):
         rng = random.Random(SEED + 1)
         script = Script(rng, 3)
@@ -167,7 +207,7 @@ class Equality(Ring):
                 self.assert_same(script.run(self.ring(3), flags=["--policy", policy])[0], expected)
 
 
-class Faults(Ring):
+class Struck(Ring):
     """Shards fail while sessions are read and answered."""
 
     def strike(self, daemon, kind, delay, struck):
@@ -210,6 +250,8 @@ class Faults(Ring):
         self.assertGreater(sum(struck.values()), 0)
         return struck
 
+
+class Faults(Struck):
     def test_kills(self):
         for count in SHARDS:
             with self.subTest(shards=count, seed=SEED):
@@ -239,6 +281,21 @@ class Faults(Ring):
         text, count = script.rounds[1]
         second = ask(again, "s", "--append", "-", "--generate", "--max-tokens", count, text=text)
         self.assert_same([second], expected[1:2])
+
+
+class DefaultModel(Struck):
+    """The same on a model that has learned something."""
+
+    @classmethod
+    def setUpClass(cls):
+        model = os.environ.get("RINGTIDE_TEST_MODEL", "")
+        if not os.path.exists(model):
+            raise unittest.SkipTest("RINGTIDE_TEST_MODEL names no file: deploy/fetch-model")
+        super().setUpClass()
+        cls.model = model
+
+    def test_kills_and_stops(self):
+        self.run_with(3, ["kill", "kill", "stop"], 3, timeout=20)
 
 
 class Link(threading.Thread):
@@ -368,25 +425,8 @@ class Joining(Ring):
         result = run("join", "127.0.0.1:1", *self.embedded(), "--device", "cuda")
         self.assert_fails(result, USAGE, "processors")
 
-    def certificates(self):
-        folder = os.path.join(self.folder, "tls")
-        os.mkdir(folder)
-
-        def openssl(*arguments):
-            subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out",
-                "ca.pem", "-days", "2", "-subj", "/CN=test authority")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "shard.key", "-out", "shard.csr",
-                "-subj", "/CN=shard")
-        openssl("x509", "-req", "-in", "shard.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                "-CAcreateserial", "-out", "shard.pem", "-days", "2")
-        return ["--cluster-certificate", os.path.join(folder, "shard.pem"), "--cluster-key",
-                os.path.join(folder, "shard.key"), "--cluster-authority",
-                os.path.join(folder, "ca.pem")]
-
     def test_mutual_tls(self):
-        tls = self.certificates()
+        tls = certificates(self.path("tls"))
         script = Script(random.Random(SEED + 13), 2)
         expected = self.expected(script)
         daemon = self.ring(3, *tls)

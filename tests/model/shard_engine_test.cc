@@ -267,6 +267,7 @@ struct TwoStores : EngineTest {
 };
 
 TEST_F(TwoStores, EachHoldsHalf) {
+  options.unit_copies = 1;
   start();
   const PolicyConfig p = small_policy(PolicyKind::Exact);
   both([&](Engine& e) { e.open(1, p); });

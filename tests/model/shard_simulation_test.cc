@@ -23,8 +23,9 @@ int number(const char* variable, int otherwise) {
   return given ? std::atoi(given) : otherwise;
 }
 
-EngineOptions options() {
+EngineOptions options(int unit_copies = 1) {
   EngineOptions o;
+  o.unit_copies = unit_copies;
   o.threads = 1;
   o.ram_budget = 16 << 20;
   o.half_kv = false;
@@ -112,14 +113,15 @@ std::optional<Life> make_life(uint64_t seed) {
 // The shards of one generation of a ring. A killed one is gone with its store, or comes back with
 // it.
 struct Ring {
-  Ring(const Life& life, std::vector<std::shared_ptr<MemoryUnits>> with, uint64_t seed,
-       const RingFault& fault)
+  Ring(const Life& life, std::vector<std::shared_ptr<MemoryUnits>> with, int unit_copies,
+       uint64_t seed, const RingFault& fault)
       : stores(std::move(with)),
         simulation(static_cast<int>(stores.size()), seed, fault),
         engines(stores.size()),
         threads(static_cast<int>(stores.size())) {
     each([&](int s) {
-      engines[s] = model::make_shard_engine(life.m.model, options(), *stores[s], simulation.at(s));
+      engines[s] = model::make_shard_engine(life.m.model, options(unit_copies), *stores[s],
+                                            simulation.at(s));
     });
   }
   int shards() const { return static_cast<int>(stores.size()); }
@@ -169,7 +171,7 @@ struct Counts {
   int64_t rebuilt = 0;
 };
 
-// The session's life on rings of up to four shards. Every generated token and what was attended to
+// The session's life on rings of up to five shards, of one size after another. Every generated token and what was attended to
 // is compared with one shard's.
 void live(const Life& life, uint64_t seed, Counts& counts) {
   std::mt19937_64 random(seed);
@@ -177,6 +179,7 @@ void live(const Life& life, uint64_t seed, Counts& counts) {
   std::vector<std::shared_ptr<MemoryUnits>> stores(2 + random() % 3);
   for (auto& store : stores) store = std::make_shared<MemoryUnits>();
   std::unique_ptr<Ring> ring;
+  const int copies = 1 + static_cast<int>(random() % 2);
   size_t done = 0;  // blocks that the session knows to have run
   int64_t at = 0;   // tokens in them
   int troubles = 0;
@@ -189,7 +192,7 @@ void live(const Life& life, uint64_t seed, Counts& counts) {
       fault.shard = static_cast<int>(random() % stores.size());
       fault.call = static_cast<int64_t>(random() % (uint64_t{8} << random() % 7));
     }
-    ring = std::make_unique<Ring>(life, stores, random(), fault);
+    ring = std::make_unique<Ring>(life, stores, copies, random(), fault);
     if (done == 0) return ring->call([&](Engine& e, int) { e.open(1, life.policy); });
     ++counts.restores;
     const std::vector<TokenId> tokens(life.tokens.begin(), life.tokens.begin() + at);
@@ -205,7 +208,7 @@ void live(const Life& life, uint64_t seed, Counts& counts) {
     return true;
   };
   // After a fault: the ring is over for all. The next one has those left, or a fresh one for the
-  // one that is gone, in another order.
+  // one that is gone, or somebody has joined; in another order.
   const auto reform = [&] {
     do {
       ++troubles;
@@ -223,6 +226,7 @@ void live(const Life& life, uint64_t seed, Counts& counts) {
         else if (chance(2))
           next.push_back(std::make_shared<MemoryUnits>());
       }
+      if (next.size() < 5 && chance(4)) next.push_back(std::make_shared<MemoryUnits>());
       std::rotate(next.begin(), next.begin() + random() % next.size(), next.end());
       stores = std::move(next);
     } while (!form());

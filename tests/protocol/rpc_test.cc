@@ -126,7 +126,8 @@ TEST_P(RpcTest, EveryMethodReportsItsError) {
 TEST_P(RpcTest, InfoCarriesEveryField) {
   const auto session = open("a");
   SessionInfo info{"a", 1, 2, "ingesting", "infllm", "chatml", 3,  4,  5, 6,
-                   7,   8, 9, 10,          11,       12,       13, 14, 15};
+                   7,   8, 9, 10,          11,       12,       13, 14, 15,
+                   {{"the leader", true, 16, 17, 18}, {"shard 1", false, 0, 0, 0}}};
   service_.happen([&]() { service_.sessions["a"].info = info; });
   const SessionInfo got = session->info();
   EXPECT_EQ(
@@ -140,6 +141,12 @@ TEST_P(RpcTest, InfoCarriesEveryField) {
                      got.to_restore, got.restored),
             std::tie(info.units_selected, info.reads_ram, info.reads_store, info.units_recomputed,
                      info.to_restore, info.restored));
+  ASSERT_EQ(got.shards.size(), info.shards.size());
+  for (size_t i = 0; i < info.shards.size(); ++i) {
+    const protocol::ShardInfo &a = got.shards[i], &b = info.shards[i];
+    EXPECT_EQ(std::tie(a.name, a.answers, a.units, a.bytes_ram, a.bytes_store),
+              std::tie(b.name, b.answers, b.units, b.bytes_ram, b.bytes_store));
+  }
 }
 
 TEST_P(RpcTest, ListInfoRemove) {

@@ -125,6 +125,31 @@ TEST_F(UnitStoreTest, OneKeyAtTwoPlacesOfASession) {
   EXPECT_EQ(rows("default"), 0u);
 }
 
+TEST_F(UnitStoreTest, AUnitThatReplacesTakesThePlace) {
+  const SessionId a = create("a"), b = create("b");
+  const TestUnit before = make_unit(a, 0, {4000, 70});
+  ASSERT_TRUE(put(before).ok());
+  ASSERT_TRUE(put(before.owned_by(b)).ok());
+  TestUnit after = make_unit(a, 1, {4000, 90});
+  after.key = before.key;
+  after.number = before.number;
+  ASSERT_TRUE(put(after).ok());
+  EXPECT_TRUE(reads_back(before));
+  UnitWrite write = after.write();
+  write.replaces = true;
+  ASSERT_TRUE(store().put({&write, 1}).ok());
+  EXPECT_TRUE(reads_back(after));
+  open();
+  EXPECT_TRUE(reads_back(after));
+  EXPECT_EQ(store().stats().units, 1);
+  EXPECT_EQ(store().stats().unit_bytes, 4090);
+  EXPECT_EQ(store().size(b).value().units, 0);
+  ASSERT_TRUE(store().remove(a).ok());
+  ASSERT_TRUE(store().remove(b).ok());
+  EXPECT_EQ(rows("payload"), 0u);
+  EXPECT_EQ(rows("default"), 0u);
+}
+
 TEST_F(UnitStoreTest, GroupsOfTheIndexCountAsBytesNotAsUnits) {
   const SessionId id = create("a");
   TestUnit group = make_unit(id, 1);

@@ -19,9 +19,11 @@ class MemoryUnits : public model::UnitStore {
     ++puts;
     if (refuses) return;
     auto& parts = units_[unit.key];
-    parts.clear();
-    for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
-    corrupt_.erase(unit.key);
+    if (parts.empty() || unit.replaces) {
+      parts.clear();
+      for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
+      corrupt_.erase(unit.key);
+    }
     (unit.is_group ? groups_ : numbers_)[unit.number] = unit.key;
   }
   void read(std::span<model::PartRead> reads) override {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "actors/cluster/joiner.h"
@@ -65,6 +66,7 @@ class ClusterTest : public ::testing::Test {
     options.shards = ring_of;
     options.first_ring = first_ring;
     options.step_deadline = deadline;
+    options.admission = milliseconds(200);
     options.make_engine = [this](model::UnitStore& units, model::ShardTransport& transport) {
       return make_fake_shard_engine(world, &units, transport);
     };
@@ -332,6 +334,40 @@ TEST_F(ClusterTest, UnitsBelongToSessionsAndGoWithThem) {
   make_engine();
   EXPECT_TRUE(wait_until([&] { return a.store->stats().units == 4; })) << a.store->stats().units;
   EXPECT_EQ(names(), "session 2;");
+}
+
+TEST_F(ClusterTest, ShardsSayWhatTheyHoldOfASession) {
+  lead(3);
+  join("a").world.unit = 16;
+  join("b").world.unit = 16;
+  world.unit = 16;
+  make_engine();
+  for (const model::ContextId id : {1, 2}) {
+    engine->open(id, {.block = 64});
+    engine->prefill(id, std::vector<model::TokenId>(64 * id, static_cast<int>(id)));
+  }
+  const auto held = [&](uint64_t session) {
+    std::promise<std::vector<ShardHolding>> told;
+    leader->held(session, [&](std::vector<ShardHolding> all) { told.set_value(std::move(all)); });
+    return told.get_future().get();
+  };
+  EXPECT_TRUE(wait_until([&] {
+    const auto all = held(2);
+    return all.size() == 2 && all[0].holding && all[1].holding && all[0].holding->units == 8 &&
+           all[1].holding->units == 8 && all[1].holding->unit_bytes > 0;
+  }));
+  EXPECT_EQ(held(2)[0].who.name, "a");
+  EXPECT_EQ(held(1)[0].holding->units, 4);
+  EXPECT_EQ(held(3)[0].holding->units, 0) << "there is no such session";
+
+  testing::Gate gate;
+  shards[1]->world.before_pass([&](const FakePass& pass) {
+    if (pass.kind == FakePass::Kind::Decode) gate.wait();
+  });
+  std::thread other([&] { EXPECT_EQ(say(1, 1).size(), 1u); });
+  EXPECT_TRUE(wait_until([&] { return !held(1)[1].holding; })) << "one that computes says nothing";
+  gate.open();
+  other.join();
 }
 
 TEST_F(ClusterTest, AnAddressInUseIsSaid) {

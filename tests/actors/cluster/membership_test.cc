@@ -125,6 +125,29 @@ TEST_F(MembershipTest, WhatIsSaidOfAnEarlierRingDoesNotCount) {
   EXPECT_EQ(members.stage(), Membership::Stage::Over);
 }
 
+TEST_F(MembershipTest, WhoIsSetAsideIsLeftOutUntilItAnswers) {
+  const MemberId a = join("a"), b = join("b");
+  members.form();
+  EXPECT_TRUE(members.set_aside(a));
+  EXPECT_FALSE(members.set_aside(a));
+  EXPECT_FALSE(members.set_aside(77));
+  EXPECT_EQ(members.present(), 1u);
+  EXPECT_EQ(members.members().size(), 2u);
+  members.form();
+  EXPECT_EQ(names(), "b");
+  EXPECT_FALSE(members.answered(1002, b));
+  members.linked(1002, b);
+  EXPECT_EQ(members.stage(), Membership::Stage::Standing);
+  EXPECT_TRUE(members.answered(1001, a)) << "to a ring long over";
+  EXPECT_EQ(members.why_not(), "a joined");
+  EXPECT_EQ(members.stage(), Membership::Stage::Standing);
+  members.form();
+  EXPECT_EQ(names(), "ab");
+  members.set_aside(a);
+  members.leave(a, "silent");
+  EXPECT_EQ(members.present(), 1u);
+}
+
 TEST_F(MembershipTest, OneComesBackAsAnother) {
   const MemberId a = join("a");
   members.leave(a, "hung");
