@@ -23,6 +23,7 @@ namespace {
 constexpr std::chrono::minutes kRetireTimeout{2};
 
 const Outcome kStopping{Code::Stopping, "the server is going down; come back later", 0};
+const Outcome kNoName{Code::Invalid, "which session? give its name, or its id", 0};
 
 // Gathers the infos of many sessions; the last one to answer, or to be dropped, passes them on.
 class Gathering {
@@ -185,6 +186,7 @@ void GatewayState::detach(const Detach& m) {
 
 void GatewayState::remove(const RemoveCall& m) {
   if (when_empty) return m.reply.fail(kStopping);
+  if (m.name.empty() && !m.id) return m.reply.fail(kNoName);
   const auto it = lookup(m.name, m.id);
   if (it == sessions.end()) return self->send(archive, Remove{m});
   if (it->second.retiring) return it->second.deferred.push_back(again(m));
@@ -226,6 +228,7 @@ void GatewayState::list(const ListCall& m) {
 }
 
 void GatewayState::info(const InfoCall& m) {
+  if (m.name.empty() && !m.id) return m.reply.fail(kNoName);
   const auto it = lookup(m.name, m.id);
   if (it != sessions.end()) return ask_info(it->second.session, archive, m.reply);
   self->send(archive, Summarise{m.name, m.id, {}, single(m.reply)});

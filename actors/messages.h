@@ -243,13 +243,16 @@ struct PlanDone {
 struct UseWorker {
   WorkerActor worker;
   Batching::Cause cause = Batching::Cause::Work;  // of the end of the one before
+  model::EngineStats stats;                       // of its engine; nothing: no worker
 };
 struct UseRooms {
   ArchiveActor archive;
   SchedulerActor scheduler;
 };
 struct StartWorker {};
-struct EngineReady {};
+struct EngineReady {
+  model::EngineStats stats;
+};
 struct Shutdown {
   std::function<void()> done;
 };

@@ -117,6 +117,7 @@ void SchedulerState::done(PlanDone& m) {
 
 void SchedulerState::use(const UseWorker& m) {
   worker = m.worker;
+  stats = m.stats;
   entering.clear();
   batching.lost(m.cause);
   pump();

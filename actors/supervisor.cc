@@ -50,10 +50,10 @@ void SupervisorState::start_worker() {
                                                         parts.make_engine, scheduler, me);
 }
 
-void SupervisorState::engine_ready() {
+void SupervisorState::engine_ready(const EngineReady& m) {
   ready = true;
   delay = {};
-  self->send(scheduler, UseWorker{worker, {}});
+  self->send(scheduler, UseWorker{worker, {}, m.stats});
   if (!std::exchange(started, true)) parts.started(gateway);
 }
 
@@ -62,7 +62,7 @@ void SupervisorState::down(const caf::down_msg& m) {
   if (m.source == worker.address()) {
     if (!started) return parts.started({});
     // What it held is lost, whenever the next comes.
-    if (ready) self->send(scheduler, UseWorker{{}, lost_ring(m) ? Cause::Ring : Cause::Work});
+    if (ready) self->send(scheduler, UseWorker{{}, lost_ring(m) ? Cause::Ring : Cause::Work, {}});
     delay =
         ready ? std::chrono::milliseconds{0} : std::clamp(delay * 2, kFirstDelay, kLongestDelay);
     spdlog::warn("starting another worker in {} ms", delay.count());
@@ -112,7 +112,7 @@ SupervisorActor::behavior_type supervisor(SupervisorActor::stateful_pointer<Supe
   self->set_exit_handler([state](const caf::exit_msg&) { state->end(); });
   return {
       [state](const StartWorker&) { state->start_worker(); },
-      [state](const EngineReady&) { state->engine_ready(); },
+      [state](const EngineReady& m) { state->engine_ready(m); },
       [state](const Shutdown& m) { state->shutdown(m); },
   };
 }

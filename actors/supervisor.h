@@ -35,7 +35,7 @@ struct SupervisorState {
   void start_archive();
   void start_scheduler();
   void start_worker();
-  void engine_ready();
+  void engine_ready(const EngineReady& m);
   void down(const caf::down_msg& m);
   void shutdown(const Shutdown& m);
   void end();

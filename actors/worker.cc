@@ -196,7 +196,7 @@ WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> sel
     return caf::sec::runtime_error;
   });
   state->engine = make();
-  self->send(supervisor, EngineReady{});
+  self->send(supervisor, EngineReady{state->engine->stats()});
   return {[state](WorkOrder& m) { state->run(m); }};
 }
 

@@ -1,5 +1,6 @@
 // ringtide ask: append text to a session, and have it answered.
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -40,7 +41,8 @@ void append(const AskOptions& options, Conversation& c, TextSource& source, Prog
   const int64_t before = c.opened.processed;
   std::optional<uint64_t> offset;
   if (options.offset_flag->count() > 0) offset = options.offset;
-  if (source.total_bytes() > 0) progress.start("sending", "bytes", source.total_bytes());
+  const bool typed = source.total_bytes() == 0 && isatty(STDIN_FILENO) == 1;
+  if (!typed) progress.start("sending", "bytes", source.total_bytes());
   const uint64_t after = c.session->append(
       [&] { return source.next(); }, offset,
       [&](uint64_t durable) {
@@ -58,15 +60,20 @@ void append(const AskOptions& options, Conversation& c, TextSource& source, Prog
 
 void generate(const AskOptions& options, Conversation& c, Progress& progress, Summary& summary) {
   bool ends_line = true;
-  summary.generation =
-      answer(*c.session, options.params, progress, [&](const protocol::TextChunk& chunk) {
-        if (options.json) {
-          return try_print(
-              to_line({{"event", "text"}, {"text", chunk.text}, {"tokens", chunk.tokens}}));
-        }
-        if (!chunk.text.empty()) ends_line = chunk.text.back() == '\n';
-        return try_print(chunk.text);
-      });
+  const auto take = [&](const protocol::TextChunk& chunk) {
+    if (options.json) {
+      return try_print(
+          to_line({{"event", "text"}, {"text", chunk.text}, {"tokens", chunk.tokens}}));
+    }
+    if (!chunk.text.empty()) ends_line = chunk.text.back() == '\n';
+    return try_print(chunk.text);
+  };
+  try {
+    summary.generation = answer(*c.session, options.params, progress, take);
+  } catch (...) {
+    if (!ends_line) try_print("\n");  // what is said of it is on a line of its own
+    throw;
+  }
   require_printed();
   if (!ends_line) print("\n");
 }
@@ -92,15 +99,17 @@ void ask(const AskOptions& options) {
     session.only_existing = true;
   }
   Progress progress(!options.json && wants_progress(options.progress));
-  Conversation c = open_conversation(options.target, session, progress);
+  Conversation c = open_conversation("ask", options.target, session, progress);
   if (options.json) {
     print_line({{"event", "opened"}, {"created", c.created}, {"session", to_json(c.opened)}});
   }
   Summary summary;
   summary.resume = c.resume;
-  if (options.appends()) append(options, c, source, progress, summary);
-  if (options.generates()) generate(options, c, progress, summary);
-  summary.session = c.session->info();
+  converse(c, [&] {
+    if (options.appends()) append(options, c, source, progress, summary);
+    if (options.generates()) generate(options, c, progress, summary);
+    summary.session = c.session->info();
+  });
   if (options.json) {
     Json done = {{"event", "done"}};
     done.update(to_json(summary));
@@ -119,8 +128,11 @@ void add_ask(CLI::App& app, Command& chosen) {
       "ask", "Append text to a session and/or have it answered; makes or resumes the session");
   command->fallthrough();
   command->footer(
-      "Without --append and --prompt, the session is asked to go on.\n"
-      "Example: ringtide ask --session notes --append book.txt --prompt 'Who opens the door?'");
+      "With --append alone the text is stored and read, not answered. With neither --append nor "
+      "--prompt what is there is answered; where that has been, a session without chat template "
+      "goes on.\n"
+      "Example: ringtide ask --session notes --append book.txt --prompt 'Who opens the door?'\n\n" +
+      command->get_footer());
   add_setting(command, "--session", options->session.name, "Name of the session")
       ->required()
       ->option_text("NAME");

@@ -60,14 +60,32 @@ std::optional<std::string> read_line(bool terminal) {
 void say(const ChatOptions& options, Conversation& c, std::string line, Progress& progress) {
   c.session->append([&] { return std::exchange(line, ""); }, std::nullopt, [](uint64_t) {});
   wait_ingested(*c.session, progress);
-  const protocol::GenerateResult result =
-      answer(*c.session, options.params, progress,
-             [](const protocol::TextChunk& chunk) { return try_print(chunk.text); });
+  protocol::GenerateResult result;
+  try {
+    result = answer(*c.session, options.params, progress,
+                    [](const protocol::TextChunk& chunk) { return try_print(chunk.text); });
+  } catch (...) {
+    try_print("\n");  // what is said of it is on a line of its own
+    throw;
+  }
   print("\n");
   if (result.reason == protocol::FinishReason::Cancelled) print("(stopped)\n");
   if (result.reason == protocol::FinishReason::MaxTokens) {
     print(fmt::format("(stopped after --max-tokens {})\n", options.params.max_tokens));
   }
+}
+
+// A command, or something to be said.
+void obey(const ChatOptions& options, Conversation& c, const std::string& line,
+          Progress& progress) {
+  if (line[0] != '/') return say(options, c, line, progress);
+  if (line == "/help") return print(kHelp);
+  if (line != "/info")
+    return print(fmt::format("no command {}; /help tells those there are\n", line));
+  Summary summary;
+  summary.session = c.session->info();
+  summary.resume = c.resume;
+  print(show(summary));
 }
 
 void chat(const ChatOptions& options) {
@@ -77,7 +95,7 @@ void chat(const ChatOptions& options) {
   // The library restores the terminal before Ctrl-C at the prompt ends the process.
   rl_catch_signals = 1;
   Progress progress(wants_progress(false));
-  Conversation c = open_conversation(options.target, options.session, progress);
+  Conversation c = open_conversation("chat", options.target, options.session, progress);
   if (terminal) {
     fmt::print(stderr, "Session '{}', {} tokens so far. /help tells the commands.\n", c.opened.name,
                show_count(c.opened.tokens));
@@ -85,18 +103,7 @@ void chat(const ChatOptions& options) {
   while (std::optional<std::string> line = read_line(terminal)) {
     if (line->empty()) continue;
     if (*line == "/quit") break;
-    if (*line == "/help") {
-      print(kHelp);
-    } else if (*line == "/info") {
-      Summary summary;
-      summary.session = c.session->info();
-      summary.resume = c.resume;
-      print(show(summary));
-    } else if ((*line)[0] == '/') {
-      print(fmt::format("no command {}; /help tells those there are\n", *line));
-    } else {
-      say(options, c, *line, progress);
-    }
+    converse(c, [&] { obey(options, c, *line, progress); });
   }
   if (terminal) fmt::print(stderr, "\nGo on with: {}\n", c.resume);
 }

@@ -7,24 +7,27 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "actors/compose.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "deploy/interrupt.h"
+#include "deploy/program.h"
 
 namespace ringtide::deploy {
 
-Conversation open_conversation(const TargetOptions& target, const SessionOptions& options,
-                               Progress& progress) {
+Conversation open_conversation(const char* command, const TargetOptions& target,
+                               const SessionOptions& options, Progress& progress) {
   exit_on_interrupt("\nringtide: interrupted\n");
   Conversation c;
   c.connection = connect(target, progress);
   c.session = c.connection.client->open(open_request(options), &c.opened, &c.created);
   c.resume =
-      fmt::format("ringtide ask --session {} {}{}--prompt TEXT", quote_for_shell(c.opened.name),
-                  c.connection.flags, c.connection.flags.empty() ? "" : " ");
+      fmt::format("{} {} --session {}{}{}{}", program(), command, quote_for_shell(c.opened.name),
+                  c.connection.flags.empty() ? "" : " ", c.connection.flags,
+                  command == std::string_view("ask") ? " --prompt TEXT" : "");
   exit_on_interrupt(fmt::format(
       "\nringtide: interrupted; what was acknowledged is stored. Go on with:\n  {}\n", c.resume));
   if (!c.created) {
@@ -34,6 +37,15 @@ Conversation open_conversation(const TargetOptions& target, const SessionOptions
     c.opened = c.session->info();
   }
   return c;
+}
+
+void converse(const Conversation& conversation, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const protocol::ClientError& e) {
+    if (!e.lost) throw;
+    throw Failure(Exit::Unreachable, fmt::format("{}: {}", e.what(), conversation.resume));
+  }
 }
 
 void require_valid(const protocol::GenerateParams& params) {

@@ -22,9 +22,13 @@ struct Conversation {
 };
 
 // Connects, opens, and waits until a stored session is back in memory. Ctrl-C then tells how to
-// resume.
-Conversation open_conversation(const TargetOptions& target, const SessionOptions& options,
-                               Progress& progress);
+// resume: with `command`, "ask" or "chat".
+Conversation open_conversation(const char* command, const TargetOptions& target,
+                               const SessionOptions& options, Progress& progress);
+
+// Does `work` with an open session; where that loses the connection, the Failure tells how to
+// resume too.
+void converse(const Conversation& conversation, const std::function<void()>& work);
 
 // Throws Failure (Usage) where a server would refuse the parameters: before anything is appended.
 void require_valid(const protocol::GenerateParams& params);

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 
@@ -17,8 +16,8 @@
 #include "deploy/model_cache.h"
 #include "deploy/output.h"
 #include "deploy/shards.h"
-#include "model/gguf.h"
 #include "model/model.h"
+#include "protocol/address.h"
 
 namespace ringtide::deploy {
 
@@ -49,8 +48,8 @@ Finding look_at_processor(const Machine& m) {
 Finding look_at_memory(const Machine& m) {
   constexpr int64_t kLeast = int64_t{1} << 30;
   return {"memory",
-          fmt::format("{}, {} available; sessions may use {} (--ram-budget)",
-                      show_bytes(m.ram), show_bytes(m.ram_available), show_bytes(m.ram / 2)),
+          fmt::format("{}, {} available; sessions may use {} (--ram-budget)", show_bytes(m.ram),
+                      show_bytes(m.ram_available), show_bytes(m.ram / 2)),
           m.ram_available >= kLeast,
           {{"ram", m.ram}, {"available", m.ram_available}, {"default_budget", m.ram / 2}}};
 }
@@ -69,8 +68,7 @@ Finding look_at_gpu(const Machine& m, const std::string& wanted) {
     found = fmt::format("{}; weights and sessions may use {} (--gpu-memory)", show(device.info),
                         show_bytes(device.info.free_bytes / 10 * 9));
   } else if (wrong.empty()) {
-    found = fmt::format("{}the processor computes",
-                        device.note.empty() ? "" : device.note + "; ");
+    found = fmt::format("{}the processor computes", device.note.empty() ? "" : device.note + "; ");
   }
   return {"GPU",
           found,
@@ -103,11 +101,8 @@ Finding look_at_model(const std::string& given) {
   Finding finding{"model", "", false, {{"path", given.empty() ? default_model_path() : given}}};
   try {
     const std::string path = find_model(given);
-    const bool folder = std::filesystem::is_directory(path);
-    if (!folder) model::GgufFile::open(path);
-    const int64_t bytes = folder ? model::Model::load(path)->tensors.bytes
-                                 : static_cast<int64_t>(std::filesystem::file_size(path));
-    finding.found = fmt::format("{}, {}", path, show_bytes(bytes));
+    finding.found =
+        fmt::format("{}, {}", path, show_bytes(model::Model::load(path)->tensors.bytes));
     finding.ok = true;
     if (given.empty()) {
       finding.ok = sha256_of(path) == kDefaultModelSha256;
@@ -121,13 +116,11 @@ Finding look_at_model(const std::string& given) {
 }
 
 Finding look_at_address(const std::string& address) {
-  std::string reason;
-  const bool ok = can_listen(address, reason);
+  const std::string why = protocol::cannot_listen(address);
   return {"address",
-          ok ? address + " is free"
-             : fmt::format("{}: {}; a server may be running there", address, reason),
-          ok,
-          {{"address", address}, {"free", ok}}};
+          why.empty() ? address + " is free" : why,
+          why.empty(),
+          {{"address", address}, {"free", why.empty()}}};
 }
 
 // What the shards of a ring would use, and whether others could join it.
@@ -152,8 +145,8 @@ Finding look_at_ring(const ServerOptions& server, const Machine& machine) {
     const actors::cluster::Address at = shard_address(server.cluster);
     const std::string address = actors::cluster::to_string(at);
     finding.details["listen"] = address;
-    std::string reason;
-    finding.ok = can_listen(address, reason);
+    std::string reason = protocol::cannot_listen(address);
+    finding.ok = reason.empty();
     for (const std::string& file :
          {server.cluster.security.certificate, server.cluster.security.key,
           server.cluster.security.authority}) {
@@ -163,7 +156,7 @@ Finding look_at_ring(const ServerOptions& server, const Machine& machine) {
     }
     finding.found += finding.ok ? fmt::format("; others join at {}, {}", at.host,
                                               tls ? "by mutual TLS" : "this machine's only")
-                                : fmt::format("; {}: {}", address, reason);
+                                : fmt::format("; {}", reason);
   } catch (const Failure& failure) {
     finding.ok = false;
     finding.found += fmt::format("; {}", failure.what());
@@ -200,8 +193,9 @@ void add_doctor(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("doctor", "Look at the machine: what there is, what will be used");
   command->fallthrough();
-  command->footer("Exit code 1 where a check fails.");
-  add_setting(command, "--model", options->model, "Model file or folder to look at (default: the cached one)")
+  command->footer("Exit code 1 where a check fails.\n\n" + command->get_footer());
+  add_setting(command, "--model", options->model,
+              "Model file or folder to look at (default: the cached one)")
       ->option_text("FILE");
   add_store_option(command, options->server);
   add_device_options(command, options->server);

@@ -37,8 +37,11 @@ Exit exit_of(const protocol::Outcome& outcome) {
   return Exit::Failed;
 }
 
-int report(Exit code, const std::string& message, bool json) {
+int report(Exit code, std::string message, bool json) {
   if (code == Exit::ClosedPipe) return static_cast<int>(code);
+  if (code == Exit::NotFound) {
+    message += "; 'ringtide sessions ls', at the same --connect or --store, tells which there are";
+  }
   if (json) {
     try_print(
         to_line({{"event", "error"}, {"code", static_cast<int>(code)}, {"message", message}}));
@@ -56,7 +59,7 @@ int run_reporting(const std::function<void()>& command, bool json) {
   } catch (const Failure& e) {
     return fail(e.code, e.what());
   } catch (const protocol::ClientError& e) {
-    return fail(exit_of(e.outcome), e.what());
+    return fail(e.lost ? Exit::Unreachable : exit_of(e.outcome), e.what());
   } catch (const model::ModelError& e) {
     return fail(Exit::Model, e.what());
   } catch (const std::bad_alloc&) {

@@ -14,7 +14,7 @@ enum class Exit : int {
   Ok = 0,
   Failed = 1,         // anything without a number of its own
   Usage = 2,          // flags, values, input files
-  Unreachable = 3,    // cannot connect to, or listen at, an address
+  Unreachable = 3,    // an address: cannot connect or listen, or the connection is lost
   NotFound = 4,       // no such session
   Store = 5,          // the store cannot be used: locked, full, damaged, newer
   Model = 6,          // the model file is missing, unsound or unsupported
@@ -31,7 +31,7 @@ struct Failure : std::runtime_error {
 Exit exit_of(const protocol::Outcome& outcome);
 
 // Says on stderr what failed, where `json` also as the last object on stdout; returns the code.
-int report(Exit code, const std::string& message, bool json);
+int report(Exit code, std::string message, bool json);
 
 // Runs a command; what it throws is reported.
 int run_reporting(const std::function<void()>& command, bool json);

@@ -30,12 +30,13 @@ std::string show_bytes(int64_t bytes) {
 }
 
 std::string show_count(int64_t count) {
-  std::string digits = fmt::format("{}", count < 0 ? -count : count);
-  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<size_t>(at), ",");
+  const std::string digits = fmt::format("{}", count < 0 ? -count : count);
+  std::string grouped = count < 0 ? "-" : "";
+  for (size_t at = 0; at < digits.size(); ++at) {
+    if (at > 0 && (digits.size() - at) % 3 == 0) grouped += ',';
+    grouped += digits[at];
   }
-  if (count < 0) digits.insert(0, 1, '-');
-  return digits;
+  return grouped;
 }
 
 std::string show_seconds(double seconds) {

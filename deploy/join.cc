@@ -153,8 +153,9 @@ void add_join(CLI::App& app, Command& chosen) {
   add_engine_options(command, options->server);
   add_cluster_options(command, options->server.cluster);
   command->footer(
-      "Model, types and version must be the leader's. A shard that loses the leader joins again;\n"
-      "one that the leader refuses ends with exit code 7.");
+      "Model, types and version must be the leader's. A shard that loses the leader joins again; "
+      "one that the leader refuses ends with exit code 7.\n\n" +
+      command->get_footer());
   command->callback([options, &chosen] {
     chosen = {[options] { join(*options); }, options->json};
   });

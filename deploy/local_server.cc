@@ -132,7 +132,7 @@ void LocalServer::listen(const std::string& address) {
         std::make_unique<protocol::Server>(address, impl_->system->service(), impl_->limits);
   } catch (const std::exception& e) {
     throw Failure(Exit::Unreachable,
-                  fmt::format("{}; choose another address with --listen", e.what()));
+                  fmt::format("{}; --listen names another (port 0: any that is free)", e.what()));
   }
   impl_->facts.address = impl_->server->address();
 }

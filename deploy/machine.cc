@@ -1,14 +1,11 @@
 #include "deploy/machine.h"
 
-#include <netdb.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -93,35 +90,6 @@ Disk inspect_disk(const std::string& folder) {
   const fs::space_info space = fs::space(at, error);
   if (!error) disk.free_bytes = static_cast<int64_t>(space.available);
   return disk;
-}
-
-bool can_listen(const std::string& address, std::string& reason) {
-  if (address.rfind("unix:", 0) == 0) {
-    if (access(address.c_str() + 5, F_OK) != 0) return true;
-    reason = address.substr(5) + " exists";
-    return false;
-  }
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) {
-    reason = "'" + address + "' is not host:port";
-    return false;
-  }
-  addrinfo hints{}, *found = nullptr;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  const std::string host = address.substr(0, colon), port = address.substr(colon + 1);
-  if (int e = getaddrinfo(host == "*" ? nullptr : host.c_str(), port.c_str(), &hints, &found)) {
-    reason = gai_strerror(e);
-    return false;
-  }
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int yes = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  bool ok = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 1) == 0;
-  if (!ok) reason = std::strerror(errno);
-  if (fd >= 0) close(fd);
-  freeaddrinfo(found);
-  return ok;
 }
 
 }  // namespace ringtide::deploy

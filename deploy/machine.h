@@ -27,7 +27,4 @@ struct Disk {
 
 Disk inspect_disk(const std::string& folder);
 
-// Whether "host:port" or "unix:/path" could be listened at; otherwise the reason.
-bool can_listen(const std::string& address, std::string& reason);
-
 }  // namespace ringtide::deploy

@@ -3,14 +3,19 @@
 #include <malloc.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
-#include <algorithm>
-#include <string_view>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
 
 #include "deploy/commands.h"
 #include "deploy/failure.h"
+#include "deploy/help.h"
 #include "deploy/interrupt.h"
 #include "deploy/options.h"
+#include "deploy/usage_error.h"
 
 namespace {
 
@@ -18,14 +23,13 @@ constexpr const char* kAbout =
     "Streaming sessions with a language model, whose context never ends.\n"
     "\n"
     "Every flag --some-name can also be set as RINGTIDE_SOME_NAME in the environment, or in a file "
-    "given\n"
-    "with --config (flags of a command under its name: [serve]). A flag wins over the file, the "
-    "file\n"
-    "over the environment.";
+    "given with --config (flags of a command under its name: [serve]). A flag wins over the file, "
+    "the file over the environment.\n";
 
 constexpr const char* kExitCodes =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot connect or listen, 4 no such session,\n"
-    "5 store, 6 model, 7 refused by the server, 130 interrupted, 141 nobody reads the output.";
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection, or cannot listen, 4 no such "
+    "session, 5 store, 6 model, 7 refused by the server, 130 interrupted, 141 nobody reads the "
+    "output.";
 
 // glibc raises the size from which blocks are mapped on their own with what is freed, up to 32 MiB;
 // the database's buffers would then leave holes in the arenas of its many threads.
@@ -35,37 +39,11 @@ void bound_malloc() {
   mallopt(M_ARENA_MAX, 4);
 }
 
-// A configuration's settings are named "command.setting".
-std::string explain_setting(const std::string& setting, const std::string& file) {
-  const size_t dot = setting.rfind('.');
-  if (dot == std::string::npos) {
-    return fmt::format("{}: there is no setting \"{}\" before the first [COMMAND]", file, setting);
-  }
-  // The library's mark for the beginning of a section.
-  if (setting.substr(dot + 1) == "++") {
-    return fmt::format("{}: there is no command [{}]", file, setting.substr(0, dot));
-  }
-  return fmt::format("{}: [{}] has no setting \"{}\"", file, setting.substr(0, dot),
-                     setting.substr(dot + 1));
-}
-
-std::string explain(const CLI::ParseError& error, CLI::App& app) {
-  const std::string what = error.what();
-  const std::string file = app.get_config_ptr()->as<std::string>();
-  const std::string extra = CLI::ConfigError::Extras("").what();
-  if (dynamic_cast<const CLI::ConfigError*>(&error) != nullptr) {
-    if (what.starts_with(extra)) return explain_setting(what.substr(extra.size()), file);
-    return fmt::format("{}: {}", file, what);
-  }
-  const auto unknown = app.remaining(true);
-  if (!unknown.empty()) return "unknown command or flag: " + unknown.front();
-  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
-    return what.substr(0, what.find(':')) + ": give it once, with one value";
-  }
-  const bool in_file = dynamic_cast<const CLI::FileError*>(&error) != nullptr;
-  if (!file.empty() && !in_file)
-    return fmt::format("{} (flags, environment and {} are read)", what, file);
-  return what;
+// Why the file that the environment names cannot be read; the library lets it be absent.
+std::string unreadable_config() {
+  const char* file = std::getenv("RINGTIDE_CONFIG");
+  if (file == nullptr || *file == 0 || access(file, R_OK) == 0) return "";
+  return fmt::format("RINGTIDE_CONFIG: cannot read {}: {}", file, std::strerror(errno));
 }
 
 }  // namespace
@@ -76,6 +54,7 @@ int main(int argc, char** argv) {
   block_signals();
 
   CLI::App app(kAbout, "ringtide");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.footer(kExitCodes);
   app.set_version_flag("--version", "ringtide " RINGTIDE_VERSION);
   app.set_config("--config", "", "Configuration file (INI or TOML)")
@@ -84,7 +63,7 @@ int main(int argc, char** argv) {
   app.allow_config_extras(CLI::config_extras_mode::error);
   std::string log_level = "warn";
   add_setting(&app, "--log-level", log_level,
-              "What is told on stderr besides errors (default warn)")
+              "What is told on stderr: trace, debug, info, warn (default), error, off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->option_text("LEVEL");
   app.require_subcommand(1);
@@ -98,16 +77,21 @@ int main(int argc, char** argv) {
   add_tokenize(app, chosen);
   add_doctor(app, chosen);
   add_bench(app, chosen);
+  read_own_environment(app);
+
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto refuse = [&](const std::string& why) {
+    const int code = report(Exit::Usage, why, asked_for_json(app, arguments));
+    fmt::print(stderr, "ringtide: {}\n", where_to_look(app));
+    return code;
+  };
+  if (const std::string why = unreadable_config(); !why.empty()) return refuse(why);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
-    const int code = report(Exit::Usage, explain(e, app), json);
-    fmt::print(stderr,
-               "ringtide: 'ringtide --help' and 'ringtide COMMAND --help' tell what there is\n");
-    return code;
+    return refuse(explain(e, app, arguments));
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("ringtide"));
   spdlog::set_level(spdlog::level::from_str(log_level));

@@ -54,7 +54,27 @@ std::string check_device(const std::string& text) {
   return "'" + text + "' is no device: write auto, cpu, cuda or cuda:N";
 }
 
+std::vector<CLI::App*> commands_of(CLI::App& app) {
+  return app.get_subcommands([](CLI::App*) { return true; });
+}
+
+void forget_environment(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) option->envname("");
+  for (CLI::App* command : commands_of(app)) forget_environment(*command);
+}
+
 }  // namespace
+
+void read_own_environment(CLI::App& app) {
+  const std::vector<CLI::App*> commands = commands_of(app);
+  for (CLI::App* chosen : commands) {
+    chosen->preparse_callback([commands, chosen](size_t) {
+      for (CLI::App* each : commands) {
+        if (each != chosen) forget_environment(*each);
+      }
+    });
+  }
+}
 
 std::string environment_name(const std::string& flag) {
   std::string name = "RINGTIDE_" + flag.substr(flag.find_first_not_of('-'));
@@ -200,7 +220,8 @@ void add_policy_options(CLI::App* app, protocol::Policy& policy) {
          "wholes (default 32)",
          1);
   add_setting(app, "--vote", policy.vote,
-              "How heads agree on units: 'sum' of inner products, or 'softmax' of each head first")
+              "How heads agree on units: 'softmax' (default) of each head's inner products first, or "
+              "their plain 'sum'")
       ->check(CLI::IsMember({"sum", "softmax"}))
       ->option_text("NAME")
       ->group(group);
@@ -224,7 +245,8 @@ void add_session_options(CLI::App* app, SessionOptions& options) {
 
 void add_sampling_options(CLI::App* app, protocol::GenerateParams& params) {
   const char* group = "Sampling";
-  add_setting(app, "--max-tokens", params.max_tokens, "Most tokens to generate (default 256)")
+  add_setting(app, "--max-tokens", params.max_tokens,
+              "Most tokens to generate (default " + std::to_string(params.max_tokens) + ")")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->option_text("N")
       ->group(group);

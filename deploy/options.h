@@ -58,6 +58,10 @@ struct SessionOptions {
 
 std::string environment_name(const std::string& flag);  // "--max-tokens" -> "RINGTIDE_MAX_TOKENS"
 
+// Of the commands of `app` only the chosen one reads its environment variables: another's may mean
+// something else.
+void read_own_environment(CLI::App& app);
+
 template <class T>
 CLI::Option* add_setting(CLI::App* app, const std::string& flag, T& value,
                          const std::string& help) {

@@ -1,14 +1,27 @@
 #include "deploy/progress.h"
 
 #include <fmt/core.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 
 #include "deploy/format.h"
 
 namespace ringtide::deploy {
+
+namespace {
+
+// A longer line would take two of the terminal's, of which only the last is drawn over.
+size_t room() {
+  winsize size{};
+  const bool terminal = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return terminal ? size.ws_col - 1 : std::string_view::npos;
+}
+
+}  // namespace
 
 bool wants_progress(bool asked) { return asked || isatty(STDERR_FILENO) == 1; }
 
@@ -35,7 +48,7 @@ void Progress::update(int64_t done, int64_t total) {
     started_ = Clock::now();
   }
   const auto now = Clock::now();
-  if (now - drawn_ < std::chrono::milliseconds(100) && done < total) return;
+  if (now - drawn_ < std::chrono::milliseconds(100) && (done < total || total == 0)) return;
   drawn_ = now;
   draw();
 }
@@ -49,7 +62,7 @@ void Progress::stop() {
 
 void Progress::draw() {
   constexpr int kCells = 24;
-  std::string line = fmt::format("\r\033[K{:<10}", phase_);
+  std::string line = fmt::format("{:<10}", phase_);
   if (total_ > 0) {
     const double part =
         std::clamp(static_cast<double>(done_) / static_cast<double>(total_), 0., 1.);
@@ -67,7 +80,7 @@ void Progress::draw() {
                           show_seconds(static_cast<double>(total_ - done_) * seconds / gained));
     }
   }
-  fmt::print(stderr, "{}", line);
+  fmt::print(stderr, "\r\033[K{}", std::string_view(line).substr(0, room()));
   std::fflush(stderr);
 }
 

@@ -1,6 +1,5 @@
 // ringtide serve: the daemon.
 #include <fmt/core.h>
-#include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -12,8 +11,8 @@
 #include "deploy/format.h"
 #include "deploy/interrupt.h"
 #include "deploy/local_server.h"
-#include "deploy/machine.h"
 #include "deploy/output.h"
+#include "protocol/address.h"
 
 namespace ringtide::deploy {
 
@@ -58,12 +57,10 @@ std::string show(const ServerFacts& f) {
 }
 
 void serve(const ServeOptions& options) {
-  std::string reason;
-  if (!can_listen(options.listen, reason)) {
+  // Before the model is loaded, which takes its time.
+  if (const std::string why = protocol::cannot_listen(options.listen); !why.empty()) {
     throw Failure(Exit::Unreachable,
-                  fmt::format("cannot listen at {}: {}; choose another address with --listen "
-                              "(port 0: any that is free)",
-                              options.listen, reason));
+                  fmt::format("{}; --listen names another (port 0: any that is free)", why));
   }
   LocalServer server(options.server, options.policy);
   server.listen(options.listen);
@@ -77,9 +74,13 @@ void serve(const ServeOptions& options) {
   }
   if (!options.address_file.empty()) write_address_file(options.address_file, facts.address);
   const int number = wait_for_stop_signal();
-  spdlog::info("signal {}: stopping", number);
   if (!options.address_file.empty()) std::remove(options.address_file.c_str());
-  if (options.json) print_line({{"event", "stopping"}, {"signal", number}});
+  // Ends with the pass under way, which may take seconds.
+  if (options.json) {
+    print_line({{"event", "stopping"}, {"signal", number}});
+  } else {
+    print(fmt::format("stopping   signal {}; what was acknowledged is stored\n", number));
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "actors/summary.h"
 #include "deploy/commands.h"
 #include "deploy/connection.h"
 #include "deploy/describe.h"
@@ -35,20 +36,21 @@ std::unique_ptr<storage::Store> open_existing(const SessionsOptions& options, bo
   return open_store(options.target.server.store, how);
 }
 
-storage::SessionEntry find(storage::Store& store, const std::string& name) {
-  auto entry = store.find(name);
-  require_ok(entry.status());
-  return entry.value();
+// All sessions, or the one of that name.
+std::vector<protocol::SessionInfo> stored(const SessionsOptions& options) {
+  auto store = open_existing(options, true);
+  auto found = actors::summarise(*store, options.name, 0, {});
+  require_ok(found.status());
+  return std::move(found.value());
 }
 
 std::vector<protocol::SessionInfo> list(const SessionsOptions& options) {
   if (!options.target.connect.empty()) return connect_to(options.target)->list();
-  auto store = open_existing(options, true);
-  auto entries = store->list();
-  require_ok(entries.status());
-  std::vector<protocol::SessionInfo> all;
-  for (const auto& entry : entries.value()) all.push_back(stored_info(*store, entry));
-  return all;
+  return stored(options);
+}
+
+std::string check_named(const std::string& name) {
+  return name.empty() ? "a session's name is not empty" : "";
 }
 
 void ls(const SessionsOptions& options) {
@@ -71,8 +73,7 @@ void show(const SessionsOptions& options) {
   if (!options.target.connect.empty()) {
     s = connect_to(options.target)->info(options.name, 0);
   } else {
-    auto store = open_existing(options, true);
-    s = stored_info(*store, find(*store, options.name));
+    s = stored(options).front();
   }
   if (options.json) return print_line(to_json(s));
   std::vector<std::vector<std::string>> rows = {
@@ -110,7 +111,9 @@ void rm(const SessionsOptions& options) {
     connect_to(options.target)->remove(options.name, 0);
   } else {
     auto store = open_existing(options, false);
-    require_ok(store->remove(find(*store, options.name).id));
+    auto entry = store->find(options.name);
+    require_ok(entry.status());
+    require_ok(store->remove(entry.value().id));
   }
   if (options.json) print_line({{"removed", options.name}});
 }
@@ -126,7 +129,11 @@ void add_sessions(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<SessionsOptions>();
     CLI::App* command = group->add_subcommand(name, help);
     command->fallthrough();
-    if (named) command->add_option("NAME", options->name, "Name of the session")->required();
+    if (named) {
+      command->add_option("NAME", options->name, "Name of the session")
+          ->required()
+          ->check(CLI::Validator(check_named, ""));
+    }
     add_connect_option(command, options->target.connect);
     add_store_option(command, options->target.server);
     add_switch(command, "--json", options->json, "Print one JSON object a line");

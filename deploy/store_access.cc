@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "deploy/failure.h"
-#include "model/policy_config.h"
 
 namespace ringtide::deploy {
 
@@ -36,29 +35,10 @@ std::unique_ptr<storage::Store> open_store(const std::string& path,
   if (store.status().code() == storage::Code::Busy) {
     message += "; if that is a running 'ringtide serve', talk to it with --connect ADDR";
   }
+  if (store.status().code() == storage::Code::ReadOnly) {
+    message += ", or name another folder with --store";
+  }
   throw Failure(Exit::Store, message);
-}
-
-protocol::SessionInfo stored_info(storage::Store& store, const storage::SessionEntry& entry) {
-  protocol::SessionInfo info;
-  info.name = entry.name;
-  info.id = entry.id;
-  info.created_ms = entry.created_ms;
-  info.state = "stored";
-  require_ok(store.replay(entry.id, [&](uint64_t, storage::LogRecord&& record) {
-    if (const auto* opened = std::get_if<storage::Opened>(&record)) {
-      info.policy = model::to_string(static_cast<model::PolicyKind>(opened->policy.kind));
-      info.template_family = opened->template_family;
-    }
-    return false;
-  }));
-  auto size = store.size(entry.id);
-  require_ok(size.status());
-  info.tokens = size.value().tokens;
-  info.appended_bytes = static_cast<uint64_t>(size.value().text_bytes);
-  info.units = size.value().units;
-  info.bytes_store = size.value().unit_bytes + size.value().log_bytes;
-  return info;
 }
 
 }  // namespace ringtide::deploy

@@ -4,7 +4,6 @@
 #include <memory>
 #include <string>
 
-#include "protocol/service.h"
 #include "storage/store.h"
 
 namespace ringtide::deploy {
@@ -12,9 +11,6 @@ namespace ringtide::deploy {
 // Throws Failure (Store, or NotFound where there is none) that says what to do.
 std::unique_ptr<storage::Store> open_store(const std::string& path,
                                            const storage::StoreOptions& options);
-
-// What the log and the index say of a session that no server holds.
-protocol::SessionInfo stored_info(storage::Store& store, const storage::SessionEntry& entry);
 
 // Throws Failure unless the status is good.
 void require_ok(const storage::Status& status);

@@ -32,10 +32,15 @@ Tokens tokenize_here(const std::string& model, const std::string& text) {
   return tokens;
 }
 
-// Bytes as a person can read them on one line.
+// Bytes as a person can read them on one line: those that are no text of their own as numbers.
 std::string show_piece(const std::string& bytes) {
-  const std::string quoted = Json(bytes).dump(-1, ' ', false, Json::error_handler_t::replace);
-  return quoted;
+  try {
+    return Json(bytes).dump();
+  } catch (const Json::type_error&) {
+    std::string escaped = "\"";
+    for (const unsigned char byte : bytes) escaped += fmt::format("\\x{:02x}", byte);
+    return escaped + "\"";
+  }
 }
 
 void tokenize(const TokenizeOptions& options) {
@@ -68,10 +73,13 @@ void tokenize(const TokenizeOptions& options) {
 
 void add_tokenize(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, one a line");
+  CLI::App* command = app.add_subcommand(
+      "tokenize", "Show the tokens of a text, one a line; with --connect of at most 64 KiB");
   command->fallthrough();
   command->add_option("TEXT", options->text, "The text; '-' or none: standard input");
-  add_setting(command, "--model", options->model, "GGUF file or Hugging Face folder whose tokenizer is used")
+  add_setting(
+      command, "--model", options->model,
+      "GGUF file or Hugging Face folder whose tokenizer is used (default: the cached model)")
       ->option_text("FILE");
   add_connect_option(command, options->connect);
   add_switch(command, "--json", options->json, "Print one JSON object a line");

@@ -24,7 +24,9 @@ HWY_INLINE Vi add_pairs(Vi sum, Vu w, Vi x) {
   sum = hn::ReorderWidenMulAccumulate(Di(), hn::BitCast(d16, w), hn::BitCast(d16, x), sum, unused);
   // Keeps g++ 12 from adding up products before they go to their sums, which takes more registers
   // than there are.
+#ifdef __OPTIMIZE__
   asm("" : "+x"(sum.raw));
+#endif
   return sum;
 #else
   const Vi low = hn::BitCast(Di(), hn::And(w, hn::Set(Du(), 0xffff)));

@@ -189,6 +189,16 @@ Listener listen_on(const std::string& address) {
   fail("listen on", address, reason(error));
 }
 
+std::string cannot_listen(const std::string& address) {
+  try {
+    const Listener listener = listen_on(address);
+    if (!listener.unix_path.empty()) ::unlink(listener.unix_path.c_str());
+    return "";
+  } catch (const std::runtime_error& e) {
+    return e.what();
+  }
+}
+
 Socket connect_to(const std::string& address, int seconds) {
   if (is_unix(address)) {
     const sockaddr_un name = unix_address("connect to", address);

@@ -29,6 +29,9 @@ struct Listener {
 // dead server is replaced. Throws std::runtime_error that names the address and what to do.
 Listener listen_on(const std::string& address);
 
+// What listen_on(address) would throw now; empty where it would not. Leaves nothing behind.
+std::string cannot_listen(const std::string& address);
+
 // Connects, trying each address of a host, `seconds` for each. Throws like listen_on.
 Socket connect_to(const std::string& address, int seconds);
 

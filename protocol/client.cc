@@ -48,6 +48,8 @@ class RpcClient final : public Client {
   }
 
   Tokens tokenize(std::string_view text) override {
+    // The server says the same, but a still longer text would end the connection.
+    if (Outcome fits = tokenizable(text.size()); !fits.ok()) throw ClientError(std::move(fits));
     auto call = connection_->server().tokenizeRequest();
     call.setText(to_data(text));
     const auto results = connection_->wait(call.send());

@@ -19,8 +19,10 @@ namespace ringtide::protocol {
 
 // The server's outcome was not Ok, or (code Internal) the connection failed.
 struct ClientError : std::runtime_error {
-  ClientError(Outcome outcome) : std::runtime_error(outcome.message), outcome(std::move(outcome)) {}
+  ClientError(Outcome outcome, bool lost = false)
+      : std::runtime_error(outcome.message), outcome(std::move(outcome)), lost(lost) {}
   Outcome outcome;
+  bool lost;  // there is no connection any more: connect again, open the session by name
 };
 
 class ClientSession {

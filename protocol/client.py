@@ -7,21 +7,26 @@
             print(text, end="", flush=True)
 
 Calls block; a client may be used by several threads, one call at a time each. What the server
-declines is raised as RingtideError, a broken connection as ConnectionLost. Needs pycapnp 2.
+declines is raised as RingtideError, a broken connection as ConnectionLost, what does not fit the
+schema as TypeError or ValueError before it is sent. Needs pycapnp 2, and ringtide.capnp beside this
+file.
 """
 
 import asyncio
+import atexit
 import itertools
 import os
 import queue
 import re
 import threading
 import types
+import weakref
 
 import capnp
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PIECE = 64 << 10  # bytes of text in one write
+_CONNECT_SECONDS = 10
 
 
 def _load_schema():
@@ -44,8 +49,9 @@ class RingtideError(Exception):
 
 
 class ConnectionLost(RingtideError):
-    """The server is gone or closed the connection. What was acknowledged is kept: connect again,
-    open the session by name and go on at its `appended_bytes`."""
+    """There is no connection: none could be made, or the server is gone or closed it. What was
+    acknowledged is kept: connect again, open the session by name and go on at its
+    `appended_bytes`."""
 
     def __init__(self, message):
         super().__init__("internal", message)
@@ -63,6 +69,38 @@ def _record(reader):
     """A struct as plain attributes, named as Python names things."""
     fields = reader.to_dict()
     return types.SimpleNamespace(**{_snake(name): value for name, value in fields.items()})
+
+
+def _message(kind, fields):
+    """A struct of the schema, of fields named as Python names them."""
+    known = kind.schema.fieldnames
+    message = kind.new_message()
+    for name, value in fields.items():
+        if _camel(name) not in known:
+            raise TypeError(f"there is no {name!r}, but {', '.join(map(_snake, known))}")
+        try:
+            setattr(message, _camel(name), value)
+        except (capnp.KjException, TypeError) as e:
+            raise ValueError(f"{name} cannot be {value!r}: {_why(e)}") from None
+    return message
+
+
+def _place(address):
+    """("unix", path), or a host and a port."""
+    host, _, port = address.rpartition(":")
+    if host == "unix" and port:
+        return host, port
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"the address {address!r} is neither host:port nor unix:/path")
+    return host.strip("[]"), int(port)
+
+
+def _why(error):
+    """What an exception says, without the traces that Cap'n Proto appends."""
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno)
+    text = (getattr(error, "description", None) or str(error)).strip()
+    return text.removeprefix("remote exception: ") or type(error).__name__
 
 
 class _Declined(Exception):
@@ -84,6 +122,7 @@ class _Loop:
 
     def __init__(self, address):
         self.address = address
+        self.place = _place(address)
         self.capabilities = {}
         self._numbers = itertools.count(1)
         self._ready = queue.SimpleQueue()
@@ -93,6 +132,7 @@ class _Loop:
         if failure is not None:
             self._thread.join()
             raise ConnectionLost(failure)
+        _running.add(self)
 
     def keep(self, capability):
         number = next(self._numbers)
@@ -134,7 +174,7 @@ class _Loop:
         except _Declined as e:
             return None, RingtideError(*e.args)
         except capnp.KjException as e:
-            why = (e.description or str(e)).strip()
+            why = _why(e)
             if e.type == "DISCONNECTED":
                 text = f"the connection to {self.address} is lost ({why})"
                 return None, ConnectionLost(text + "; connect again and open the session by name")
@@ -147,20 +187,18 @@ class _Loop:
     def _run(self):
         try:
             asyncio.run(capnp.run(self._main()))
-        except (OSError, ValueError, capnp.KjException) as e:
-            self._ready.put(f"cannot connect to {self.address}: {e}; is the server running there?")
+        except Exception as e:
+            why = _why(e)
+            if isinstance(e, asyncio.TimeoutError):
+                why = f"no answer within {_CONNECT_SECONDS} seconds; is it a Ringtide server?"
+            elif isinstance(e, OSError):
+                why += "; is the server running there?"
+            self._ready.put(f"cannot connect to {self.address}: {why}")
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        if self.address.startswith("unix:"):
-            stream = await capnp.AsyncIoStream.create_unix_connection(self.address[len("unix:"):])
-        else:
-            host, _, port = self.address.rpartition(":")
-            stream = await capnp.AsyncIoStream.create_connection(host.strip("[]"), int(port))
-        client = capnp.TwoPartyClient(stream)
-        self.server = client.bootstrap().cast_as(_schema.Ringtide)
-        await self.server.server()  # a server that is full says so here
+        await asyncio.wait_for(self._connect(), _CONNECT_SECONDS)
         self._ready.put(None)
         await self._stop.wait()
         pending = asyncio.all_tasks() - {asyncio.current_task()}
@@ -169,6 +207,25 @@ class _Loop:
         await asyncio.gather(*pending, return_exceptions=True)
         self.capabilities.clear()
         self.server = None
+
+    async def _connect(self):
+        host, port = self.place
+        if host == "unix":
+            stream = await capnp.AsyncIoStream.create_unix_connection(port)
+        else:
+            stream = await capnp.AsyncIoStream.create_connection(host, port)
+        self.server = capnp.TwoPartyClient(stream).bootstrap().cast_as(_schema.Ringtide)
+        await self.server.server()  # a server that is full says so here
+
+
+# A loop that still ran when the interpreter ends would end the process by a signal.
+_running = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all():
+    for loop in list(_running):
+        loop.close()
 
 
 class Client:
@@ -193,11 +250,14 @@ class Client:
         mode: "any" (resume or create), "resume", "create". policy: a name, or a dict with the
         fields of the schema's Policy. system: the system prompt of a new session.
         """
+        modes = _schema.OpenRequest.Mode.schema.enumerants
+        if mode not in modes:
+            raise ValueError(f"mode cannot be {mode!r}, but {', '.join(modes)}")
         policy = {"name": policy} if isinstance(policy, str) else dict(policy or {})
         request = {
-            "session": {"name": name, "id": id},
+            "session": _message(_schema.SessionRef, {"name": name, "id": id}),
             "mode": mode,
-            "policy": {_camel(key): value for key, value in policy.items()},
+            "policy": _message(_schema.Policy, policy),
             "templateFamily": template,
             "system": {"default": None} if system is None else {"text": system},
         }
@@ -220,18 +280,19 @@ class Client:
 
     def info(self, name="", id=0):
         """One session, which need not be open."""
+        session = _message(_schema.SessionRef, {"name": name, "id": id})
 
         async def call():
-            results = await self._loop.server.info(session={"name": name, "id": id})
-            return _record(_checked(results).info)
+            return _record(_checked(await self._loop.server.info(session=session)).info)
 
         return self._loop.call(call())
 
     def remove(self, name="", id=0):
-        """Deletes a session that nobody has open."""
+        """Deletes a session that is not generating."""
+        session = _message(_schema.SessionRef, {"name": name, "id": id})
 
         async def call():
-            _checked(await self._loop.server.remove(session={"name": name, "id": id}))
+            _checked(await self._loop.server.remove(session=session))
 
         self._loop.call(call())
 
@@ -276,7 +337,7 @@ class Session:
         self._loop.drop(self._number)
 
     def append(self, texts, offset=None, progress=None):
-        """Streams str or bytes, or an iterable of them, into the session.
+        """Streams str or bytes, an iterable of them, or an open file, into the session.
 
         Returns the offset after the last byte once all of it is durable. With `offset` the text goes
         in only if the session holds that many bytes: an append that is safe to repeat.
@@ -308,7 +369,7 @@ class Session:
         Parameters as GenerateParams of the schema: max_tokens, temperature, top_p, min_p, top_k,
         repetition_penalty, penalty_window, seed, stop (a list of texts).
         """
-        return Generation(self._loop, self._number, {_camel(k): v for k, v in params.items()})
+        return Generation(self._loop, self._number, _message(_schema.GenerateParams, params))
 
     def info(self):
         async def call():
@@ -436,6 +497,9 @@ def _bytes(text):
 
 
 def _pieces(texts):
+    read = getattr(texts, "read1", None)
+    if read is not None:  # a binary file: what there is of it, not its lines
+        texts = iter(lambda: read(_PIECE), b"")
     for text in texts:
         data = _bytes(text)
         for at in range(0, len(data), _PIECE):

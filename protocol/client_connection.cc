@@ -25,6 +25,16 @@ kj::Own<kj::AsyncIoStream> connect(ClientLoop& loop, const std::string& address)
   }
 }
 
+// What a person can use of it: the other side's own words, without the library's expressions.
+std::string reason(const kj::Exception& e) {
+  std::string text = e.getDescription().cStr();
+  text = text.substr(0, text.find('\n'));
+  const std::string remote = "remote exception: ";
+  if (text.rfind(remote, 0) == 0) text.erase(0, remote.size());
+  if (text.rfind("::", 0) == 0) text = "closed by the other side";  // a call that failed, as code
+  return text;
+}
+
 wire::Ringtide::Client bootstrap(capnp::RpcSystem<capnp::rpc::twoparty::VatId>& rpc) {
   capnp::MallocMessageBuilder message;
   auto vat = message.initRoot<capnp::rpc::twoparty::VatId>();
@@ -53,14 +63,15 @@ ClientConnection::ClientConnection(const std::string& address)
 }
 
 void ClientConnection::fail(const kj::Exception& e) const {
-  const std::string why = e.getDescription().cStr();
+  const std::string why = reason(e);
   switch (e.getType()) {
     case kj::Exception::Type::DISCONNECTED:
       throw ClientError({Code::Internal,
                          "the connection to " + address_ + " is lost (" + why +
                              "); connect again and open the session by name: what was "
                              "acknowledged is kept",
-                         0});
+                         0},
+                        true);
     case kj::Exception::Type::OVERLOADED:
       throw ClientError({Code::Internal,
                          "no answer from " + address_ + " (" + why +

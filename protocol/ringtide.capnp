@@ -1,11 +1,23 @@
 # The wire protocol of Ringtide: sessions of a language model whose context never ends.
 #
-# A client connects and gets `Ringtide` as the bootstrap capability. It opens a session, streams text
-# into it, and asks for answers that stream back. What a client should handle comes as a union with
-# `error`; an exception means a fault: a broken connection, a request outside the protocol, a bug.
+# A client connects (TCP or a Unix socket, Cap'n Proto's two-party RPC, no TLS) and gets `Ringtide` as
+# the bootstrap capability. It opens a session, streams text into it, and asks for answers that
+# stream back:
+#
+#     opened   = server.open(session = (name = "notes"))
+#     stream   = opened.session.append(offset = opened.info.appendedBytes).stream
+#     stream.write(text) ...; stream.end()          # all of it is durable
+#     outcome  = opened.session.generate(params, sink)   # calls sink.chunk(...) ..., sink.done()
+#
+# What a client should handle comes as a union with `error`; an exception means a fault: a broken
+# connection, a request outside the protocol (a message above the server's limit, 4 MiB unless it
+# says otherwise, ends the connection), a bug.
 #
 # Losing the connection loses nothing that was acknowledged. Whatever generation was under way is
-# cancelled, the session is released, and it can be opened again by name or id.
+# cancelled, the session is released, and it can be opened again by name or id; what `SessionInfo`
+# then says was appended is where the text goes on, so that nothing is sent twice.
+#
+# Fields and methods are only ever added, with numbers of their own: older clients keep working.
 @0xb8cf3e43bd714f96;
 
 using Cxx = import "/capnp/c++.capnp";
@@ -45,10 +57,11 @@ interface Ringtide {
   # One session, which need not be open.
 
   remove @3 (session :SessionRef) -> RemoveResult;
-  # Deletes a session and all it stored. `busy` if it is open.
+  # Deletes a session and all it stored; `busy` while it is generating. Whoever holds it finds out
+  # by the errors of their next calls.
 
   tokenize @4 (text :Data) -> TokenizeResult;
-  # The tokens of a text under the server's model. No session is touched.
+  # The tokens of a text of at most 64 KiB under the server's model. No session is touched.
 
   server @5 () -> ServerResult;
   # The server itself: version, model, budgets and their use.
@@ -60,10 +73,14 @@ interface Session {
 
   append @0 AppendRequest -> (stream :TextStream);
   # A stream of text into the session. Answers at once: a wrong offset is reported by the stream.
+  # In a session with a chat template all text between two answers is one turn of the user's; its
+  # marks are written by the server.
 
   generate @1 (params :GenerateParams, sink :TextSink) -> GenerateOutcome;
   # Generates, pushing text to `sink` as it becomes sure. Returns once the sink has handled all of it
   # and `done`. Dropping the call cancels the generation; what the sink was sent stays in the session.
+  # `invalid` where there is nothing to answer: no text yet or, with a chat template, none since the
+  # last answer. Without a template it goes on with the text.
 
   cancel @2 ();
   # Ends the generation under way, which then returns with reason `cancelled`. Harmless without one.
@@ -77,8 +94,8 @@ interface TextStream {
   # `end` keeps what was written.
 
   write @0 (text :Data) -> stream;
-  # The next bytes. Flow control: returns when the session has room for more, which is before the
-  # bytes are durable.
+  # The next bytes, 64 KiB or so. Flow control: returns when the session has room for more, which is
+  # before the bytes are durable.
 
   position @1 () -> Position;
   # How far the stream has come once the writes before this call have been accepted. Does not wait
@@ -151,9 +168,10 @@ struct SessionInfo {
   name @0 :Text;
   id @1 :UInt64;
   createdMs @2 :Int64;        # Since the Unix epoch.
-  state @3 :Text;             # "stored", "restoring", "idle", "ingesting", "generating".
+  state @3 :Text;             # "stored", "restoring", "idle", "ingesting", "generating"; "corrupt":
+                              # what is stored of it cannot be read, and it does not open.
   policy @4 :Text;
-  templateFamily @5 :Text;
+  templateFamily @5 :Text;    # "model": its own, "raw": none, or a family's name.
   tokens @6 :Int64;           # In the log.
   processed @7 :Int64;        # Of them, run through the model.
   appendedBytes @8 :UInt64;   # Text appended and acknowledged: the offset of the next append.
@@ -213,19 +231,19 @@ struct TokenizeResult {
 
 struct ServerInfo {
   version @0 :Text;
-  model @1 :Text;
-  fingerprint @2 :Text;
-  store @3 :Text;
+  model @1 :Text;             # Its name, as its file has it.
+  fingerprint @2 :Text;       # Of its weights and tokenizer: sessions stay with it.
+  store @3 :Text;             # The folder, on the server's machine.
   trainedContext @4 :Int64;   # Tokens.
   parametersBytes @5 :Int64;
   ramBudget @6 :Int64;        # Bytes, as the following.
   ramUsed @7 :Int64;
   gpuBudget @8 :Int64;
   gpuUsed @9 :Int64;
-  storeBytes @10 :Int64;
+  storeBytes @10 :Int64;      # Of all units in RocksDB.
   sessions @11 :Int64;        # Stored or open.
-  active @12 :Int64;          # Open.
-  threads @13 :Int32;
+  active @12 :Int64;          # Of them, those whose keys and values are in memory.
+  threads @13 :Int32;         # That compute.
 }
 
 struct ServerResult {

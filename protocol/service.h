@@ -72,7 +72,7 @@ struct SessionInfo {
   std::string name;
   uint64_t id = 0;
   int64_t created_ms = 0;
-  std::string state;  // "stored" | "restoring" | "idle" | "ingesting" | "generating"
+  std::string state;  // "stored" | "restoring" | "idle" | "ingesting" | "generating" | "corrupt"
   std::string policy;
   std::string template_family;
   int64_t tokens = 0;           // in the log
@@ -118,6 +118,9 @@ struct GenerateResult {
   int64_t units_selected = 0, reads_ram = 0, reads_store = 0;
 };
 
+// Longest text that tokenize() takes: its tokens are one message, of up to 32 bytes each.
+constexpr size_t kMostTokenizedBytes = 64 << 10;
+
 // Where a generation goes. Made by the server, called by the service from any thread, in order.
 class TextSink {
  public:
@@ -154,6 +157,7 @@ class Service {
   // By id if not 0, else by name; of a session that need not be open.
   virtual void info(const std::string& name, uint64_t id, Reply<SessionInfo> reply) = 0;
   virtual void remove(const std::string& name, uint64_t id, std::function<void(Outcome)> reply) = 0;
+  // Of at most kMostTokenizedBytes.
   virtual void tokenize(std::string text,
                         Reply<std::vector<std::pair<int32_t, std::string>>> reply) = 0;
   virtual void server(Reply<ServerInfo> reply) = 0;

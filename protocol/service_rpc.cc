@@ -83,6 +83,10 @@ kj::Promise<void> ServiceServer::tokenize(TokenizeContext context) {
   context.allowCancellation();
   std::string text = to_string(context.getParams().getText());
   context.releaseParams();
+  if (const Outcome fits = tokenizable(text.size()); !fits.ok()) {
+    write(fits, context.getResults().initError());
+    return kj::READY_NOW;
+  }
   auto question = ask<Outcome, Tokens>();
   link_.service.tokenize(std::move(text), question.reply);
   return answer(context, kj::mv(question), link_,

@@ -144,6 +144,14 @@ std::vector<SessionInfo> read(capnp::List<wire::SessionInfo>::Reader from) {
   return infos;
 }
 
+Outcome tokenizable(size_t bytes) {
+  if (bytes <= kMostTokenizedBytes) return {};
+  return {Code::Invalid,
+          "a text of " + std::to_string(bytes) + " bytes is too long to be tokenized at once: at " +
+              "most " + std::to_string(kMostTokenizedBytes) + " are taken",
+          0};
+}
+
 void write(const Tokens& tokens, wire::TokenizeResult::Builder to) {
   auto list = to.initTokens(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) {

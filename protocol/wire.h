@@ -30,6 +30,8 @@ SessionInfo read(wire::SessionInfo::Reader from);
 void write(const std::vector<SessionInfo>& infos, wire::ListResult::Builder to);
 std::vector<SessionInfo> read(capnp::List<wire::SessionInfo>::Reader from);
 
+// Invalid where a text is too long to be tokenized at once.
+Outcome tokenizable(size_t bytes);
 void write(const Tokens& tokens, wire::TokenizeResult::Builder to);
 Tokens read(capnp::List<wire::TokenizeResult::Token>::Reader from);
 

@@ -75,9 +75,7 @@ Result<std::shared_ptr<OpenDatabase>> Database::open_files(bool read_only) const
   opened->db.reset(db);
   if (status.ok()) return opened;
   if (held_elsewhere(status))
-    return Status(Code::Busy, path_ +
-                                  " is open in another process: stop it, or use another path (" +
-                                  status.ToString() + ")");
+    return Status(Code::Busy, path_ + " is open in another process: stop it, or use another path");
   if (says(status, "Column families not opened"))
     return Status(Code::Newer, path_ + " has tables that this build does not know (" +
                                    status.ToString() + "): use a later build");
@@ -173,13 +171,16 @@ Status Database::scan(size_t family, const keys::Range& range,
 
 Status Database::translate(const rocksdb::Status& status, std::string_view doing) const {
   if (status.ok()) return {};
-  const std::string text = "cannot " + std::string(doing) + " " + path_ + ": " + status.ToString();
+  // What a person can mend is said in their words; the rest as the database says it.
+  const std::string cannot = "cannot " + std::string(doing) + " " + path_ + ": ";
+  if (status.IsNoSpace())
+    return {Code::NoSpace, cannot + "its disk is full; free some space and try again"};
+  if (status.IsIOError() && not_writable(path_))
+    return {Code::ReadOnly, cannot + "it may not be written to; give write access to it"};
+  const std::string text = cannot + status.ToString();
   if (status.IsNotFound()) return {Code::NotFound, text};
-  if (status.IsNoSpace()) return {Code::NoSpace, text + "; free space on this disk and try again"};
   if (status.IsCorruption())
     return {Code::Corrupt, text + "; check the disk and restore the store from a backup"};
-  if (status.IsIOError() && not_writable(path_))
-    return {Code::ReadOnly, text + "; make it writable or open it for reading only"};
   return {Code::Failed, text};
 }
 

@@ -55,9 +55,11 @@ class RocksStore final : public Store {
   Status flush() override { return units_->flush(); }
 
   StoreStats stats() override {
-    StoreStats stats{.sessions = log_->sessions(), .syncs = log_->syncs()};
-    units_->stats(stats);
+    StoreStats stats;
+    stats.sessions = log_->sessions();
+    stats.syncs = log_->syncs();
     stats.set_aside = set_aside_;
+    units_->stats(stats);
     return stats;
   }
 

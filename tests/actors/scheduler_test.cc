@@ -69,7 +69,7 @@ class SchedulerTest : public ::testing::Test {
     scheduler = system.spawn(actors::scheduler, Batching::Limits{});
     worker = system.spawn(played_worker, &orders);
     session = system.spawn(played_session, &told);
-    caf::anon_send(scheduler, UseWorker{worker});
+    caf::anon_send(scheduler, UseWorker{worker, {}, {}});
   }
   ~SchedulerTest() override {
     for (const auto& each :

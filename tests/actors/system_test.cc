@@ -97,6 +97,7 @@ TEST_F(ManySessionsTest, ListsWhatRunsAndWhatIsStored) {
   EXPECT_EQ(one("stored").second.tokens, infos[1].tokens);
   EXPECT_EQ(one("live").second.appended_bytes, 5u);
   EXPECT_EQ(one("nobody").first.code, Code::NotFound);
+  EXPECT_EQ(one("").first.code, Code::Invalid);
 }
 
 TEST_F(ManySessionsTest, RemovesWhatRunsAndWhatIsStored) {
@@ -110,6 +111,7 @@ TEST_F(ManySessionsTest, RemovesWhatRunsAndWhatIsStored) {
   restart();
   EXPECT_TRUE(remove("b").ok());
   EXPECT_EQ(remove("b").code, Code::NotFound);
+  EXPECT_EQ(remove("").code, Code::Invalid);
   EXPECT_TRUE(list().empty());
   EXPECT_TRUE(open("a").created);
 }
@@ -128,12 +130,16 @@ TEST_F(ManySessionsTest, OpenSessionsAreLimitedAndUnheldOnesMakeRoom) {
 
 TEST_F(ManySessionsTest, SaysWhatItIs) {
   start();
+  const auto ask = [&] {
+    auto answer = std::make_shared<Awaited<protocol::ServerInfo>>();
+    service().server([answer](protocol::Outcome, protocol::ServerInfo i) { answer->set(i); });
+    return answer->get();
+  };
+  EXPECT_GT(ask().ram_budget, 0) << "before anything was done";
   const auto s = session("a");
   ASSERT_TRUE(append(*s, "x").ok());
   ASSERT_TRUE(generate(*s, 2).outcome.ok());
-  auto answer = std::make_shared<Awaited<protocol::ServerInfo>>();
-  service().server([answer](protocol::Outcome, protocol::ServerInfo i) { answer->set(i); });
-  const auto server = answer->get();
+  const protocol::ServerInfo server = ask();
   EXPECT_EQ(server.version, "test");
   EXPECT_EQ(server.model, "fake");
   EXPECT_EQ(server.fingerprint, fingerprint);

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shlex
+import signal
 import socket
 import subprocess
 import unittest
@@ -47,6 +48,25 @@ class Usage(Case):
         worse = self.path("worse.ini", b"[tokenise]\nmodel = \"x\"\n")
         self.assert_fails(run("--config", worse, "tokenize", "ab"), USAGE, worse, "[tokenise]")
         self.assert_fails(run("--config", self.path("none.ini"), "doctor"), USAGE, "none.ini")
+        self.assert_fails(run("doctor", RINGTIDE_CONFIG=self.path("none.ini")), USAGE, "none.ini",
+                          "RINGTIDE_CONFIG")
+
+    def test_environment(self):
+        """Of every flag of the command, and of no other command's."""
+        result = run("ask", RINGTIDE_SESSION="s", RINGTIDE_PROMPT="hi", RINGTIDE_MAX_TOKENS="2",
+                     RINGTIDE_MODEL=self.model, RINGTIDE_STORE=self.store, RINGTIDE_JSON="true")
+        self.assertEqual(result.code, OK, result.err)
+        self.assertLessEqual(result.event("done")["generation"]["tokens"], 2)
+        wrong = run("sessions", "ls", "--store", self.store, RINGTIDE_THREADS="many")
+        self.assertEqual(wrong.code, OK, wrong.err)
+        wrong = run("ask", "--session", "s", RINGTIDE_THREADS="many", RINGTIDE_JSON="1")
+        self.assert_fails(wrong, USAGE, "RINGTIDE_THREADS", "many")
+        self.assertEqual(wrong.events[-1]["code"], USAGE)
+
+    def test_help_tells_each_commands_defaults(self):
+        self.assertIn("(default 256)", run("ask", "--help").out)
+        self.assertIn("(default 1024)", run("chat", "--help").out)
+        self.assertIn("Name of the session (required)", run("ask", "--help").out)
 
     def test_text_that_cannot_be_read(self):
         missing = self.path("missing.txt")
@@ -83,6 +103,22 @@ class Usage(Case):
             self.assertIn(error["message"], result.err)
 
 
+class Scripts(unittest.TestCase):
+    def test_help_and_wrong_arguments_do_nothing_else(self):
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+        for name in ("deploy/quickstart", "deploy/install-deps", "deploy/fetch-model", "tests/run"):
+            with self.subTest(script=name):
+                def script(argument):
+                    return subprocess.run([os.path.join(root, name), argument], cwd="/", text=True,
+                                          capture_output=True, timeout=TIMEOUT)
+                told, refused = script("--help"), script("--nope")
+                self.assertEqual((told.returncode, told.stderr), (OK, ""))
+                self.assertIn("nstall" if "fetch" not in name else "model", told.stdout)
+                self.assertNotIn("usage()", told.stdout)
+                self.assertEqual((refused.returncode, refused.stdout), (USAGE, ""))
+                self.assertIn(told.stdout, refused.stderr)
+
+
 class Output(Case):
     LONG = ["--prompt", "go", "--max-tokens", "1000000"]
 
@@ -111,10 +147,33 @@ class Output(Case):
                    "--model", self.model, "--store", os.path.relpath(store), "--threads", "1")
         self.assertEqual(made.code, OK, made.err)
         line = made.err.splitlines()[-1].split(None, 1)[1]
-        self.assertEqual(shlex.split(line),
-                         ["ringtide", "ask", "--session", "it's \"mine\"", "--store",
+        program, *arguments = shlex.split(line)
+        self.assertEqual(program, os.path.realpath(BINARY))
+        self.assertEqual(arguments,
+                         ["ask", "--session", "it's \"mine\"", "--store",
                           os.path.realpath(store), "--model", os.path.realpath(self.model),
                           "--prompt", "TEXT"])
+        again = run(*arguments[:-1], "y", RINGTIDE_MAX_TOKENS="1",
+                    PATH=os.path.dirname(os.path.realpath(BINARY)))
+        self.assertEqual(again.code, OK, again.err)
+        self.assertIn("resume     ringtide ask ", again.err)
+
+    def test_lost_connection_is_on_a_line_of_its_own_and_tells_how_to_go_on(self):
+        daemon = self.daemon()
+        for command in (["ask", "--prompt", "go"], ["chat"]):
+            process = spawn(*command, "--session", "s", "--template", "raw", "--max-tokens",
+                            "1000000", *daemon.connect, stdin=subprocess.PIPE)
+            if command == ["chat"]:
+                process.stdin.write(b"go\n")
+                process.stdin.flush()
+            self.assertTrue(process.stdout.read(1))
+            daemon.stop(signal.SIGKILL)
+            out, err = process.communicate(timeout=TIMEOUT)
+            self.assertEqual(process.returncode, UNREACHABLE, err)
+            self.assertTrue(out.endswith(b"\n"), out[-20:])
+            resume = f"ringtide {command[0]} --session s --connect {daemon.address}"
+            self.assertIn(resume, err.decode())
+            daemon = self.daemon()
 
     def test_settings_that_a_session_keeps(self):
         def ask(*flags):
@@ -188,7 +247,9 @@ class Models(Case):
             self.assertEqual(list(event), ["id", "text", "bytes"])
         piped = run("tokenize", "--model", self.model, "--json", text="héllo\n".encode())
         self.assertEqual(piped.raw, result.raw)
-        self.assertEqual(run("tokenize", "--model", self.model, text=b"\xff\xfe\x80").code, OK)
+        odd = run("tokenize", "--model", self.model, text=b"\xff\x80")
+        self.assertEqual(odd.code, OK)
+        self.assertIn('"\\xff"', odd.out)
 
 
 class Sessions(Case):
@@ -196,7 +257,8 @@ class Sessions(Case):
         run("ask", "--session", "known", "--prompt", "x", "--max-tokens", "1", *self.embedded())
         for command in ("show", "rm"):
             self.assert_fails(run("sessions", command, "nobody", "--store", self.store), NOT_FOUND,
-                              "nobody")
+                              "nobody", "sessions ls")
+            self.assert_fails(run("sessions", command, "", "--store", self.store), USAGE, "name")
         self.assert_fails(run("ask", "--session", "nobody", "--existing", *self.embedded()),
                           NOT_FOUND, "nobody")
         daemon = self.daemon()
@@ -247,14 +309,33 @@ class Places(Case):
             taken = "127.0.0.1:%d" % s.getsockname()[1]
             self.assert_fails(run("serve", *self.embedded(), "--listen", taken), UNREACHABLE, taken,
                               "--listen")
+        for address in ("127.0.0.1:99999", "localhost", "::1:7717", "unix:/nowhere/socket"):
+            # Before the model is looked at.
+            self.assert_fails(run("serve", "--model", self.path("none.gguf"), "--listen", address),
+                              UNREACHABLE, address)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            taken = "127.0.0.1:%d" % s.getsockname()[1]
             doctor = run("doctor", "--listen", taken, "--model", self.model, "--store", self.store)
             self.assertEqual(doctor.code, FAILED)
             self.assertIn(taken, doctor.out)
 
+    def test_daemon_at_a_terminal_says_when_it_listens_and_when_it_stops(self):
+        process = spawn("serve", "--listen", "127.0.0.1:0", *self.embedded(),
+                        stdin=subprocess.DEVNULL)
+        while not process.stdout.readline().startswith(b"listening"):
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, err), (OK, b""))
+        self.assertTrue(out.startswith(b"stopping"), out)
+
     def test_store_in_use(self):
         daemon = self.daemon()
-        self.assert_fails(run("ask", "--session", "s", "--prompt", "x", *self.embedded()), STORE,
-                          "--connect")
+        held = run("ask", "--session", "s", "--prompt", "x", *self.embedded())
+        self.assert_fails(held, STORE, "--connect")
+        self.assertNotIn("IO error", held.err)
         self.assertEqual(run("sessions", "ls", *daemon.connect).code, OK)
 
     def test_store_that_is_none(self):
@@ -280,6 +361,20 @@ class Places(Case):
                   self.path("none.gguf"))
         self.assertEqual(bad.code, FAILED)
         self.assertIn("none.gguf", bad.out)
+
+    def test_doctor_says_what_no_server_would_load(self):
+        with open(self.model, "rb") as f:
+            other = f.read().replace(b"llama", b"mamba", 1)
+        bad = run("doctor", "--listen", "127.0.0.1:0", "--store", self.store, "--model",
+                  self.path("mamba.gguf", other))
+        self.assertEqual(bad.code, FAILED)
+        self.assertIn("mamba", bad.out)
+
+    def test_socket_file_of_a_killed_daemon_is_no_hindrance(self):
+        address = "unix:" + self.path("socket")
+        self.daemon(listen=address).stop(signal.SIGKILL)
+        self.assertTrue(os.path.exists(self.path("socket")))
+        self.assertEqual(run("sessions", "ls", *self.daemon(listen=address).connect).code, OK)
 
 
 if __name__ == "__main__":

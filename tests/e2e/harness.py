@@ -25,9 +25,9 @@ def environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("RINGTIDE_")}
 
 
-def spawn(*args, **kwargs):
-    return subprocess.Popen([BINARY, *map(str, args)], env=environment(), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **kwargs)
+def spawn(*args, variables={}, **kwargs):
+    return subprocess.Popen([BINARY, *map(str, args)], env={**environment(), **variables},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
 
 
 class Result:
@@ -54,8 +54,8 @@ class Result:
         return "".join(e["text"] for e in self.events if e["event"] == "text")
 
 
-def run(*args, text=b""):
-    process = spawn(*args, stdin=subprocess.PIPE)
+def run(*args, text=b"", **variables):
+    process = spawn(*args, stdin=subprocess.PIPE, variables=variables)
     try:
         out, err = process.communicate(text, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:

@@ -42,6 +42,18 @@ TEST(AddressTest, APortInUseIsNamed) {
   EXPECT_EQ(error_of([&]() { Server(first.address, service, {}); }), error);
 }
 
+TEST(AddressTest, TellsWhetherItCouldListenAndLeavesNothing) {
+  EXPECT_EQ(cannot_listen("127.0.0.1:0"), "");
+  const Listener taken = listen_on("127.0.0.1:0");
+  EXPECT_NE(cannot_listen(taken.address).find("in use"), std::string::npos);
+  const std::string path = socket_path("listen");
+  EXPECT_EQ(cannot_listen("unix:" + path), "");
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+  { const Listener gone = listen_on("unix:" + path); }
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+  EXPECT_EQ(cannot_listen("unix:" + path), "") << "the socket of a dead server is no hindrance";
+}
+
 TEST(AddressTest, MalformedAddressesSayWhatIsWrong) {
   const auto listening = [](const std::string& address) {
     return error_of([&]() { listen_on(address); });

@@ -4,11 +4,13 @@ Run by ctest with RINGTIDE_PROTOCOL_PEER naming that program. Without pycapnp ev
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import unittest
+from unittest import mock
 
 PROTOCOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocol")
 PEER = os.environ.get("RINGTIDE_PROTOCOL_PEER", "protocol_peer")
@@ -126,6 +128,56 @@ class ClientTest(unittest.TestCase):
         with self.assertRaises(ringtide.ConnectionLost) as caught:
             ringtide.Client(address)
         self.assertIn(address, str(caught.exception))
+
+    def test_addresses_that_are_none(self):
+        for address in ("localhost", "localhost:http", "127.0.0.1:65536", ":7717", "unix:", ""):
+            with self.assertRaises(ValueError) as caught:
+                ringtide.Client(address)
+            self.assertIn(repr(address), str(caught.exception))
+
+    def test_somebody_else_who_listens(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = "127.0.0.1:%d" % silent.getsockname()[1]
+            with mock.patch.object(ringtide, "_CONNECT_SECONDS", 0.2):
+                with self.assertRaises(ringtide.ConnectionLost) as caught:
+                    ringtide.Client(address)
+        self.assertIn("no answer", str(caught.exception))
+        self.assertIn(address, str(caught.exception))
+
+    def test_what_the_schema_does_not_know_is_named_before_it_is_sent(self):
+        session = self.client.open("a")
+        for error, word, call in (
+            (TypeError, "max_tokens", lambda: session.generate(tokens=5)),
+            (ValueError, "max_tokens", lambda: session.generate(max_tokens="many")),
+            (ValueError, "stop", lambda: session.generate(stop=[1])),
+            (TypeError, "window", lambda: self.client.open("b", policy={"windows": 64})),
+            (ValueError, "resume", lambda: self.client.open("b", mode="maybe")),
+        ):
+            with self.assertRaises(error) as caught:
+                call()
+            self.assertIn(word, str(caught.exception))
+            self.assertNotIn("stack", str(caught.exception))
+
+    def test_a_file_is_sent_whole(self):
+        session = self.client.open("a")
+        with tempfile.TemporaryFile() as file:
+            file.write(b"line\n" * 50_000)
+            file.seek(0)
+            with mock.patch.object(session, "_write", wraps=session._write) as write:
+                self.assertEqual(session.append(file), 250_000)
+        self.assertLess(write.call_count, 100)
+
+    def test_a_program_that_closes_nothing_ends_in_order(self):
+        script = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import client\n"
+            "session = client.Client(sys.argv[2]).open('endless')\n"
+            "answer = session.generate(max_tokens=1 << 60)\n"
+            "next(answer); sys.exit(3)\n"
+        )
+        for _ in range(5):
+            command = [sys.executable, "-c", script, PROTOCOL, self.server.address]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            self.assertEqual((ended.returncode, ended.stderr), (3, ""))
 
     def test_clients_on_many_threads(self):
         failures = []

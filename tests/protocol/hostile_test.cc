@@ -140,7 +140,10 @@ TEST_F(HostileTest, AMessageOverTheLimitEndsItsConnectionOnly) {
   start(limits);
   auto large = Client::connect(server_->address());
   EXPECT_EQ(large->tokenize(std::string(10'000, 'x')).size(), 10'000u);
-  EXPECT_THROW(large->tokenize(std::string(1 << 20, 'x')), ClientError);
+  OpenRequest request;
+  request.name = "a";
+  request.system = std::string(1 << 20, 'x');
+  EXPECT_THROW(large->open(request, nullptr, nullptr), ClientError);
   EXPECT_THROW(large->server(), ClientError);
   expect_served();
   large = Client::connect(server_->address());

@@ -163,6 +163,9 @@ TEST_P(RpcTest, ListInfoRemove) {
 
 TEST_P(RpcTest, TokenizeTakesAnyBytes) {
   const std::string text("a\0\xFF\xC3", 4);
+  EXPECT_EQ(client_->tokenize(std::string(kMostTokenizedBytes, 'x')).size(), kMostTokenizedBytes);
+  EXPECT_EQ(error_of([&] { client_->tokenize(std::string(kMostTokenizedBytes + 1, 'x')); }).code,
+            Code::Invalid);
   const auto tokens = client_->tokenize(text);
   ASSERT_EQ(tokens.size(), 4u);
   EXPECT_EQ(tokens[2].first, 255);

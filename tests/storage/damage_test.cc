@@ -394,8 +394,11 @@ TEST_F(CrashedLogTest, HalfAWriteAtTheEndIsNotDamage) {
 
 TEST_F(CrashedLogTest, ClosedInOrderNothingIsInTheLog) {
   close();
-  for (const auto& entry : std::filesystem::directory_iterator(path() + "/sessions"))
-    if (entry.path().extension() == ".log") EXPECT_EQ(entry.file_size(), 0u);
+  for (const auto& entry : std::filesystem::directory_iterator(path() + "/sessions")) {
+    if (entry.path().extension() == ".log") {
+      EXPECT_EQ(entry.file_size(), 0u);
+    }
+  }
 }
 
 }  // namespace

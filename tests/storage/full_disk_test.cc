@@ -66,6 +66,8 @@ TEST_F(FullDiskTest, LogRefusesKeepsWhatItHasAndGoesOn) {
   Status status;
   while ((status = append(id, next, 64 << 10)).ok()) ++next;
   EXPECT_EQ(status.code(), Code::NoSpace) << status.message();
+  EXPECT_NE(status.message().find("its disk is full"), std::string::npos) << status.message();
+  EXPECT_EQ(status.message().find("IO error"), std::string::npos) << status.message();
   EXPECT_EQ(append(id, next, 64 << 10).code(), Code::NoSpace);
   std::vector<LogWrite> group;
   for (uint64_t i = next; i < next + 3; ++i)

@@ -30,6 +30,7 @@ TEST_F(StoreOpenTest, AnotherHolderIsNamed) {
   const Status status = open_status();
   EXPECT_EQ(status.code(), Code::Busy);
   EXPECT_NE(status.message().find(path()), std::string::npos) << status.message();
+  EXPECT_EQ(status.message().find("IO error"), std::string::npos) << status.message();
 }
 
 TEST_F(StoreOpenTest, MissingStoreIsNotMadeUnasked) {
@@ -114,6 +115,7 @@ TEST_F(StoreOpenTest, ReadOnlyFileSystemIsSaid) {
   ASSERT_EQ(::mount("none", mounted.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=64m"), 0);
   const Status writing = Store::open(mounted, default_options()).status();
   EXPECT_EQ(writing.code(), Code::ReadOnly) << writing.message();
+  EXPECT_EQ(writing.message().find("IO error"), std::string::npos) << writing.message();
   const Status making = Store::open(mounted + "/new", default_options()).status();
   EXPECT_EQ(making.code(), Code::ReadOnly) << making.message();
   {
