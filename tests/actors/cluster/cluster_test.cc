@@ -344,7 +344,8 @@ TEST_F(ClusterTest, ShardsSayWhatTheyHoldOfASession) {
   make_engine();
   for (const model::ContextId id : {1, 2}) {
     engine->open(id, {.block = 64});
-    engine->prefill(id, std::vector<model::TokenId>(64 * id, static_cast<int>(id)));
+    for (model::ContextId block = 0; block < id; ++block)
+      engine->prefill(id, std::vector<model::TokenId>(64, static_cast<int>(id)));
   }
   const auto held = [&](uint64_t session) {
     std::promise<std::vector<ShardHolding>> told;
