@@ -25,7 +25,6 @@ constexpr int64_t kChunkRows = 12 * kWholeRows;
 constexpr int64_t kFewRows = 16;
 // Up to so many rows, taking a panel apart in memory costs more than it saves.
 constexpr int64_t kPanelRows = 4;
-static_assert(kByteRows <= kPanelRows);  // tiles know bytes with VNNI alone
 
 // What a thread works with.
 struct alignas(64) Work {
@@ -199,11 +198,8 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
 
 int64_t work_bytes() { return sizeof(Work); }
 
-// Whether products of m rows of integers with such weights are byte-wise.
-bool takes_bytes(int64_t m, const Coding& weights) {
-  if (HWY_TARGET == HWY_AVX3 && has_vnni()) return true;
-  return m <= kByteRows && takes_byte_pairs(weights);
-}
+// Whether products of integers are byte-wise.
+bool takes_bytes() { return HWY_TARGET == HWY_AVX3 && has_vnni(); }
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -219,7 +215,7 @@ void multiply_coded(const Product& p, ThreadPool& threads) {
   const Coding c = coding(p.w.type);
   const bool integers = p.w.activations != ActivationType::F32;
   const IntegerForm form{.wide = p.w.activations == ActivationType::Int16,
-                         .bytes = HWY_DYNAMIC_DISPATCH(takes_bytes)(p.m, c)};
+                         .bytes = HWY_DYNAMIC_DISPATCH(takes_bytes)()};
   const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, form) : 0;
   std::byte* own = threads.scratch(0, row_bytes + HWY_DYNAMIC_DISPATCH(work_bytes)());
   IntegerRows rows;

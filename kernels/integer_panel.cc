@@ -10,9 +10,6 @@ HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
 void few_rows(TensorType type, const IntegerTile& t, int64_t rows, const std::byte* panel) {
-#if HWY_TARGET == HWY_AVX3
-  if (t.x.high && has_vnni()) return vnni_panel(type, t, rows, panel);
-#endif
   switch (type) {
     case TensorType::F32:
     case TensorType::F16:
@@ -54,6 +51,7 @@ namespace ringtide::kernels {
 HWY_EXPORT(few_rows);
 
 void integer_panel(TensorType type, const IntegerTile& tile, int64_t rows, const std::byte* panel) {
+  if (tile.x.high) return vnni_panel(type, tile, rows, panel);
   HWY_DYNAMIC_DISPATCH(few_rows)(type, tile, rows, panel);
 }
 
