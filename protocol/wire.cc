@@ -134,12 +134,15 @@ SessionInfo read(wire::SessionInfo::Reader from) {
 
 Outcome listable(const std::vector<SessionInfo>& infos, int64_t max_message_bytes) {
   constexpr size_t kMessage = 64;  // words around the list
+  constexpr size_t kList = 2;      // around a list in it, an empty one too
   // With its final zero, and the word that leads to it from another segment.
   const auto words = [](const std::string& text) { return text.size() / sizeof(capnp::word) + 2; };
   size_t needed = kMessage;
   for (const SessionInfo& info : infos) {
     needed += capnp::sizeInWords<wire::SessionInfo>() + words(info.name) + words(info.state) +
-              words(info.policy) + words(info.template_family);
+              words(info.policy) + words(info.template_family) + kList;
+    for (const ShardInfo& shard : info.shards)
+      needed += capnp::sizeInWords<wire::SessionInfo::Shard>() + words(shard.name);
   }
   if (needed * sizeof(capnp::word) <= static_cast<size_t>(max_message_bytes)) return {};
   return {Code::Overloaded,

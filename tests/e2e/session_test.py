@@ -45,7 +45,7 @@ class Daemon(Case):
         session = done["session"]
         self.assertEqual(list(session), ["name", "id", "created_ms", "state", "policy", "template",
                                          "tokens", "processed", "appended_bytes", "units", "bytes",
-                                         "retrieved"])
+                                         "retrieved", "shards"])
         self.assertEqual((session["name"], session["policy"], session["template"]),
                          ("s", "infllm", "raw"))
         self.assertEqual(session["appended_bytes"], len(text))
