@@ -55,7 +55,7 @@ void SessionState::generate(GenerateCall& m) {
   if (auto wrong = cannot_begin(writing(), ahead); !wrong.empty()) {
     return m.done.fail({Code::Invalid, wrong, 0});
   }
-  answer.emplace();
+  answer = Generation();
   answer->call = std::move(m);
   answer->row = ++rows;
   pump();

@@ -152,8 +152,8 @@ TEST_F(EngineTest, UnitsAreMadeAgainWithinTheBudget) {
   engine->open(1, p);
   for (size_t i = 0; i < tokens.size(); i += p.block)
     engine->prefill(1, std::span(tokens).subspan(i, p.block));
-  const auto [window, grown] =
-      std::pair(engine->stats(1).window_bytes, engine->stats(1).index_bytes);
+  const int64_t window = engine->stats(1).window_bytes;
+  const int64_t grown = engine->stats(1).index_bytes;
 
   WatchedUnits store;
   options.ram_elsewhere = window;

