@@ -103,7 +103,7 @@ std::vector<int64_t> up_to(int64_t longest, std::vector<int64_t> lengths) {
 
 void bench_gpu(const BenchOptions& options, const std::shared_ptr<const model::Model>& model,
                const model::EngineOptions& engine_options, const Device& device, Figures& figures) {
-  const std::shared_ptr<kernels::Gpu> gpu = kernels::open_gpu(device.index).gpu;
+  const std::shared_ptr<kernels::Gpu> gpu = kernels::open_gpu(device.gpus[0]).gpu;
   if (!gpu) throw Failure(Exit::Failed, "the GPU is gone");
   const auto& c = model->config;
   const kernels::cuda::Heads shape{c.heads, c.kv_heads, c.head_dim};
@@ -149,48 +149,47 @@ void bench(BenchOptions& options) {
   engine.pass_tokens = pass_tokens(options);
   const std::string file = options.shape.empty() ? find_model(options.server.model) : "";
   if (!kernels::use_instruction_set(options.instruction_set)) {
-    throw Failure(Exit::Usage,
-                  fmt::format("--instruction-set {}: this processor has {}",
-                              options.instruction_set,
-                              fmt::join(kernels::instruction_sets(), ", ")));
+    throw Failure(Exit::Usage, fmt::format("--instruction-set {}: this processor has {}",
+                                           options.instruction_set,
+                                           fmt::join(kernels::instruction_sets(), ", ")));
   }
   const double start = model::wall_seconds();
   const auto model = file.empty() ? random_model(options.shape) : model::Model::load(file);
   const double loaded = model::wall_seconds();
-  Device device = find_device(options.server.device);
-  require_serves(device, options.server.device, *model, {}, engine);
-  if (!device.gpu && options.shards > 1)
+  Device device = find_device(options.server.device, options.shards);
+  require_serves(device, options.server.device, *model, {.kind = model::PolicyKind::Exact}, engine);
+  engine.gpu_memory = gpu_memory(device, engine);
+  if (!device.on_gpu() && options.shards > 1)
     throw Failure(Exit::Usage, "--shards measures rings of GPUs: " + device.note);
-  if (!device.gpu && file.empty()) {
+  if (!device.on_gpu() && file.empty()) {
     throw Failure(Exit::Usage, fmt::format("--shape needs a GPU ({}); on the processor, measure a "
                                            "file with --model",
                                            device.note.empty() ? "--device cpu" : device.note));
   }
   if (options.json) {
     print_line({{"event", "machine"},
-                {"device", device.gpu ? device.info.name : machine.cpu},
+                {"device", device.on_gpu() ? device.name() : machine.cpu},
                 {"model", model->config.name},
                 {"threads", engine.threads},
                 {"instruction_set", kernels::instruction_set()}});
   } else {
     print(fmt::format("{} on {}\n", model->config.name,
-                      device.gpu ? show(device.info)
-                                 : fmt::format("{}, {}, {} threads", machine.cpu,
-                                               kernels::instruction_set(), engine.threads)));
+                      device.on_gpu() ? show(device.info)
+                                      : fmt::format("{}, {}, {} threads", machine.cpu,
+                                                    kernels::instruction_set(), engine.threads)));
   }
   Figures figures([&](const Figure& f) { tell(f, options.json); });
   if (options.shards > 1) {
     return bench_ring({.model = model,
                        .engine = engine,
-                       .first_gpu = device.index,
-                       .shards = options.shards,
+                       .gpus = device.gpus,
                        .longest = options.longest,
                        .prefill = wanted(options, "prefill"),
                        .decode = wanted(options, "decode"),
                        .append = wanted(options, "append")},
                       figures);
   }
-  if (device.gpu) return bench_gpu(options, model, engine, device, figures);
+  if (device.on_gpu()) return bench_gpu(options, model, engine, device, figures);
 
   ProcessorBench& bench = options.processor;
   bench.model = model;
@@ -240,9 +239,10 @@ void add_bench(CLI::App& app, Command& chosen) {
               "Leave out contexts of more tokens (default 1048576)")
       ->check(CLI::Range(int64_t{1024}, int64_t{1} << 24))
       ->option_text("N");
-  add_setting(command, "--pass-tokens", options->pass_tokens,
-              "Most tokens that a GPU, or a ring of them, takes in one pass (default 2048, of a ring "
-              "33792 a GPU)")
+  add_setting(
+      command, "--pass-tokens", options->pass_tokens,
+      "Most tokens that a GPU, or a ring of them, takes in one pass (default 2048, of a ring "
+      "33792 a GPU)")
       ->check(CLI::Range(512, 1 << 20))
       ->option_text("N");
   add_setting(command, "--shards", options->shards,

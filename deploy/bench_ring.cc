@@ -44,8 +44,9 @@ Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
 
 std::unique_ptr<model::Engine> ring(const RingBench& b,
                                     std::optional<kernels::ring::Mode> only = {}) {
-  return model::make_gpu_ring_engine(b.shards, [&](int shard) { return open(b.first_gpu + shard); },
-                                     b.model, b.engine, {.deadline = kDeadline, .only = only});
+  return model::make_gpu_ring_engine(static_cast<int>(b.gpus.size()),
+                                     [&](int shard) { return open(b.gpus[shard]); }, b.model,
+                                     b.engine, {.deadline = kDeadline, .only = only});
 }
 
 void measure_appends(const RingBench& b, Figures& figures) {
@@ -82,7 +83,7 @@ void bench_ring(const RingBench& b, Figures& figures) {
   if (b.prefill || b.decode) {
     RingBench alone = b;
     alone.engine.pass_tokens = model::EngineOptions().pass_tokens;
-    const auto engine = model::make_gpu_engine(open(b.first_gpu), b.model, alone.engine, store);
+    const auto engine = model::make_gpu_engine(open(b.gpus[0]), b.model, alone.engine, store);
     for (Part& part : parts) {
       if (!part.wanted) continue;
       part.one = measure(alone, *engine, part.decode);
@@ -93,17 +94,17 @@ void bench_ring(const RingBench& b, Figures& figures) {
       }
     }
   }
-  if (b.append && b.shards == 2) measure_appends(b, figures);
+  if (b.append && b.gpus.size() == 2) measure_appends(b, figures);
   if (!b.prefill && !b.decode) return;
   const auto engine = ring(b);
   for (const Part& part : parts) {
     if (!part.wanted) continue;
     for (auto& [tokens, figure] : measure(b, *engine, part.decode)) {
       if (const auto one = part.one.find(tokens); one != part.one.end()) {
-        figure.ceiling = b.shards * one->second.median;
-        figure.against = fmt::format("{} times one GPU", b.shards);
+        figure.ceiling = b.gpus.size() * one->second.median;
+        figure.against = fmt::format("{} times one GPU", b.gpus.size());
       }
-      figure.what = fmt::format("{} GPUs: {}", b.shards, figure.what);
+      figure.what = fmt::format("{} GPUs: {}", b.gpus.size(), figure.what);
       figures.add(figure);
     }
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "deploy/bench_figures.h"
 #include "model/engine.h"
@@ -14,8 +15,8 @@ namespace ringtide::deploy {
 struct RingBench {
   std::shared_ptr<const model::Model> model;
   model::EngineOptions engine;  // pass_tokens: of all GPUs together
-  int first_gpu = 0, shards = 2;
-  int64_t longest = 0;  // tokens
+  std::vector<int> gpus;        // one a shard
+  int64_t longest = 0;          // tokens
   bool prefill = true, decode = true, append = true;
 };
 // One GPU is measured where it can hold the session. Throws Failure where a GPU is not there.

@@ -2,22 +2,51 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
+#include <optional>
+#include <set>
+#include <string_view>
 
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "kernels/gpu_load.h"
+#include "model/gpu_ring.h"
 
 namespace ringtide::deploy {
 
 namespace {
 
-int index_of(const std::string& wanted) {
-  int index = 0;
-  const size_t colon = wanted.find(':');
-  if (colon == std::string::npos) return 0;
-  std::from_chars(wanted.data() + colon + 1, wanted.data() + wanted.size(), index);
-  return index;
+constexpr std::string_view kCuda = "cuda:";
+constexpr int kMostGpu = 99;  // a greater number is a typing error
+
+// The numbers of "cuda:0,2"; nothing where it is not that.
+std::optional<std::vector<int>> numbers_of(std::string_view wanted) {
+  if (!wanted.starts_with(kCuda)) return {};
+  std::vector<int> numbers;
+  const char* const end = wanted.data() + wanted.size();
+  for (const char* at = wanted.data() + kCuda.size();; ++at) {  // past a comma
+    int number = 0;
+    const auto [after, error] = std::from_chars(at, end, number);
+    if (error != std::errc() || number < 0 || number > kMostGpu) return {};
+    numbers.push_back(number);
+    if (after == end) return numbers;
+    if (*after != ',') return {};
+    at = after;
+  }
+}
+
+// A GPU for each shard.
+std::vector<int> choose(const std::string& wanted, int shards) {
+  std::vector<int> gpus = numbers_of(wanted).value_or(std::vector{0});
+  if (gpus.size() > 1 && gpus.size() != static_cast<size_t>(shards)) {
+    throw Failure(Exit::Usage,
+                  fmt::format("--device {} names {} GPUs; {}", wanted, gpus.size(),
+                              shards == 1 ? "only a ring uses several: --shards"
+                                          : fmt::format("there are {} shards", shards)));
+  }
+  while (gpus.size() < static_cast<size_t>(shards)) gpus.push_back(gpus.back() + 1);
+  return gpus;
 }
 
 // The processor takes over.
@@ -25,32 +54,61 @@ void give_up(Device& device, const std::string& wanted, const std::string& why) 
   if (wanted != "auto") {
     throw Failure(Exit::Failed, fmt::format("--device {}: {}", wanted, why));
   }
-  device.gpu = false;
+  device.gpus.clear();
   device.note = why;
 }
 
 }  // namespace
 
-Device find_device(const std::string& wanted) {
+std::string Device::name() const {
+  const std::set<int> cards(gpus.begin(), gpus.end());
+  return cards.size() > 1 ? fmt::format("{} x {}", cards.size(), info.name) : info.name;
+}
+
+std::string wrong_device(const std::string& wanted) {
+  if (wanted == "auto" || wanted == "cpu" || wanted == "cuda" || numbers_of(wanted)) return "";
+  return "'" + wanted + "' is no device: write auto, cpu, cuda, cuda:N or cuda:N,N,...";
+}
+
+Device find_device(const std::string& wanted, int shards) {
   Device device;
   if (wanted == "cpu") return device;
-  device.index = index_of(wanted);
-  const kernels::GpuChoice choice = kernels::open_gpu(device.index);
-  if (choice.gpu) {
-    device.gpu = true;
-    device.info = choice.gpu->info();
-  } else {
-    give_up(device, wanted, choice.reason);
+  device.gpus = choose(wanted, shards);
+  for (const int number : std::vector(device.gpus)) {
+    const kernels::GpuChoice choice = kernels::open_gpu(number);
+    if (choice.gpu) {
+      if (device.info.name.empty()) device.info = choice.gpu->info();
+      continue;
+    }
+    give_up(device, wanted,
+            shards == 1 ? choice.reason
+                        : fmt::format("a GPU for each of {} shards: {}", shards, choice.reason));
+    break;
   }
   return device;
 }
 
 void require_serves(Device& device, const std::string& wanted, const model::Model& model,
                     const model::PolicyConfig& policy, const model::EngineOptions& options) {
-  if (!device.gpu) return;
+  if (!device.on_gpu()) return;
   std::string why = model::gpu_refusal(model, options, device.info);
-  if (why.empty()) why = model::gpu_refusal(policy, options);
+  if (why.empty() && device.gpus.size() > 1) {
+    why = model::gpu_ring_refusal(policy, options);
+    if (!why.empty()) why = "a ring of GPUs: " + why;
+  } else if (why.empty()) {
+    why = model::gpu_refusal(policy, options);
+  }
   if (!why.empty()) give_up(device, wanted, why);
+}
+
+int64_t gpu_memory(const Device& device, const model::EngineOptions& options) {
+  int64_t shards = 1;  // of the GPU that has most
+  for (const int gpu : device.gpus) {
+    shards = std::max<int64_t>(shards, std::count(device.gpus.begin(), device.gpus.end(), gpu));
+  }
+  if (shards == 1) return options.gpu_memory;
+  const int64_t all = options.gpu_memory > 0 ? options.gpu_memory : device.info.free_bytes / 10 * 9;
+  return all / shards;
 }
 
 std::string show(const kernels::GpuInfo& info) {

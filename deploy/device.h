@@ -1,9 +1,11 @@
-// Which device computes: the processor, or an NVIDIA GPU where there is one that serves the model.
+// Which devices compute: the processor, or NVIDIA GPUs where there are some that serve the model;
+// on a ring, one a shard.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "deploy/options.h"
 #include "kernels/gpu.h"
@@ -13,19 +15,27 @@
 namespace ringtide::deploy {
 
 struct Device {
-  bool gpu = false;
-  int index = 0;
-  kernels::GpuInfo info;  // of the GPU, used or not; no name: none was found
+  std::vector<int> gpus;  // of each shard; empty: the processor computes
+  kernels::GpuInfo info;  // of the first GPU, used or not; no name: none was found
   std::string note;       // why no GPU is used; empty where one is, or none was asked for
+
+  bool on_gpu() const { return !gpus.empty(); }
+  // "NVIDIA H200", "2 x NVIDIA H200".
+  std::string name() const;
 };
 
-// Looks as --device says: "auto", "cpu", "cuda" or "cuda:N". Throws Failure where cuda was asked for
-// and cannot be had.
-Device find_device(const std::string& wanted);
+// Empty: `wanted` is a --device: "auto", "cpu", "cuda", "cuda:N" or a list, "cuda:0,2". Else what
+// is wrong.
+std::string wrong_device(const std::string& wanted);
+// Looks as --device says: a GPU for each shard, those of the list, or from number N on. Throws
+// Failure where cuda was asked for and cannot be had.
+Device find_device(const std::string& wanted, int shards = 1);
 // Whether it serves this model and policy; otherwise the processor takes over, with a note, or
 // Failure is thrown where cuda was asked for.
 void require_serves(Device& device, const std::string& wanted, const model::Model& model,
                     const model::PolicyConfig& policy, const model::EngineOptions& options);
+// The most that a shard may take of its GPU. Shards that are on one GPU share it.
+int64_t gpu_memory(const Device& device, const model::EngineOptions& options);
 
 // "NVIDIA H100 80GB HBM3 (78.6 GiB free)".
 std::string show(const kernels::GpuInfo& info);

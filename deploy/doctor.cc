@@ -62,9 +62,9 @@ Finding look_at_gpu(const Machine& m, const std::string& wanted) {
   } catch (const Failure& e) {
     wrong = e.what();
   }
-  const bool idle = m.nvidia_device && !device.gpu && wanted == "auto";
+  const bool idle = m.nvidia_device && !device.on_gpu() && wanted == "auto";
   std::string found = wrong;
-  if (device.gpu) {
+  if (device.on_gpu()) {
     found = fmt::format("{}; weights and sessions may use {} (--gpu-memory)", show(device.info),
                         show_bytes(device.info.free_bytes / 10 * 9));
   } else if (wrong.empty()) {
@@ -74,7 +74,7 @@ Finding look_at_gpu(const Machine& m, const std::string& wanted) {
           found,
           wrong.empty() && !idle,
           {{"found", m.nvidia_device},
-           {"used", device.gpu},
+           {"used", device.on_gpu()},
            {"name", device.info.name},
            {"memory", device.info.total_bytes},
            {"free", device.info.free_bytes},

@@ -18,6 +18,7 @@
 #include "kernels/threads.h"
 #include "model/cpu_weights.h"
 #include "model/engine.h"
+#include "model/gpu_ring.h"
 #include "model/model.h"
 #include "model/unit_store.h"
 #include "protocol/server.h"
@@ -34,6 +35,23 @@ struct LocalServer::Impl {
 };
 
 namespace {
+
+std::shared_ptr<kernels::Gpu> open(int index) {
+  kernels::GpuChoice choice = kernels::open_gpu(index);
+  if (!choice.gpu) throw model::ModelError("a GPU is gone: " + choice.reason);
+  return std::move(choice.gpu);
+}
+
+// Of one GPU, or of one for each shard of a ring.
+std::unique_ptr<model::Engine> gpu_engine(const Device& device,
+                                          const std::shared_ptr<const model::Model>& model,
+                                          model::EngineOptions options, model::UnitStore& units) {
+  const auto shards = static_cast<int>(device.gpus.size());
+  if (shards == 1) return model::make_gpu_engine(open(device.gpus[0]), model, options, units);
+  options.gpu_memory = gpu_memory(device, options);
+  return model::make_gpu_ring_engine(shards, [&](int shard) { return open(device.gpus[shard]); },
+                                     model, options, {});
+}
 
 std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
   facts.path = find_model(options.model);
@@ -61,37 +79,36 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
 
   actors::SystemOptions system;
   system.model = load_model(options, facts);
-  const bool ring = options.cluster.shards > 1 || !options.cluster.shard_listen.empty();
-  if (ring) require_processor(options.device);
-  Device device = find_device(ring ? "cpu" : options.device);
+  const bool joined = !options.cluster.shard_listen.empty();  // by processors, from anywhere
+  if (joined) require_processor(options.device);
+  Device device = find_device(joined ? "cpu" : options.device, options.cluster.shards);
   require_serves(device, options.device, *system.model,
                  actors::policy_of(default_policy, protocol::Policy{}), engine);
-  facts.gpu = device.gpu ? device.info.name : "";
+  facts.gpu = device.on_gpu() ? device.name() : "";
   facts.gpu_note = device.note;
-  if (!device.info.name.empty() && !device.gpu) {
+  if (!device.info.name.empty() && !device.on_gpu()) {
     spdlog::warn("{} is not used: {}", device.info.name, device.note);
   }
   // Units of one layout are bytes of another: the fingerprint keeps them apart.
   storage::StoreOptions store;
-  store.fingerprint = facts.fingerprint + "-" + (device.gpu ? "bf16" : options.kv_type);
+  store.fingerprint = facts.fingerprint + "-" + (device.on_gpu() ? "bf16" : options.kv_type);
   store.accept_loss = options.accept_loss;
   store.memory_bytes = static_cast<size_t>(memory.store);
   system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
-  if (device.gpu) {
-    system.make_engine = [model = system.model, engine = engine, index = device.index,
-                          &facts](model::UnitStore& units) {
-      const kernels::GpuChoice choice = kernels::open_gpu(index);
-      if (!choice.gpu) throw model::ModelError("the GPU is gone: " + choice.reason);
-      auto made = model::make_gpu_engine(choice.gpu, model, engine, units);
+  if (device.on_gpu()) {
+    system.make_engine = [model = system.model, device, &facts,
+                          engine = engine](model::UnitStore& units) {
+      auto made = gpu_engine(device, model, engine, units);
       model->forget_pages();
       facts.gpu_budget = made->stats().gpu_budget;
       return made;
     };
+    facts.shards = static_cast<int>(device.gpus.size());
     constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said
     system.blocks = engine.pass_tokens / kBlock;
     system.rows = 64;
-  } else if (ring) {
+  } else if (joined || options.cluster.shards > 1) {
     impl_->shards = std::make_unique<Shards>(options, facts.path, engine,
                                              shard_terms(facts.fingerprint, options, machine),
                                              shard_engine(system.model, engine), *system.store);
@@ -120,7 +137,7 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.unwritten_bytes = memory.unwritten;
   impl_->system = std::make_unique<actors::System>(std::move(system));
   impl_->limits = options.limits;
-  if (ring) {
+  if (impl_->shards) {
     impl_->shards->ready();
     facts.shards = static_cast<int>(impl_->shards->leader().shards().size()) + 1;
   }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <optional>
 
+#include "deploy/device.h"
 #include "deploy/model_cache.h"
 
 namespace ringtide::deploy {
@@ -43,15 +44,6 @@ std::string check_unsigned(const std::string& text) {
   size_t digits = 0;
   if (leading_number(text, digits) && digits == text.size()) return "";
   return "'" + text + "' is no whole number from 0 to 18446744073709551615";
-}
-
-std::string check_device(const std::string& text) {
-  if (text == "auto" || text == "cpu" || text == "cuda") return "";
-  if (text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 8 &&
-      std::all_of(text.begin() + 5, text.end(), [](unsigned char c) { return std::isdigit(c); })) {
-    return "";
-  }
-  return "'" + text + "' is no device: write auto, cpu, cuda or cuda:N";
 }
 
 std::vector<CLI::App*> commands_of(CLI::App& app) {
@@ -136,20 +128,23 @@ void add_engine_options(CLI::App* app, ServerOptions& options) {
 void add_device_options(CLI::App* app, ServerOptions& options) {
   add_setting(app, "--device", options.device,
               "What computes: 'auto' (default): a GPU where there is one that serves the model; "
-              "'cpu'; 'cuda' or 'cuda:N': that GPU or an error")
-      ->check(CLI::Validator(check_device, ""))
+              "'cpu'; 'cuda' or 'cuda:N': that GPU or an error; 'cuda:N,N,...': a GPU for each of "
+              "--shards")
+      ->check(CLI::Validator(wrong_device, ""))
       ->option_text("NAME")
       ->group("Engine");
   add_bytes(app, "--gpu-memory", options.gpu_memory,
-            "Most memory of the GPU for weights and sessions (default: 90 % of what is free)")
+            "Most memory of each GPU for weights and sessions (default: 90 % of what is free)")
       ->group("Engine");
 }
 
 void add_shards_option(CLI::App* app, ClusterOptions& options) {
-  add_setting(app, "--shards", options.shards,
-              "Shards of a ring that share each session's keys and values, a process each; 'serve' "
-              "is the first and starts the others. --threads and --ram-budget are each one's "
-              "(default 1: no ring)")
+  add_setting(
+      app, "--shards", options.shards,
+      "Shards of a ring that share each session's keys and values. Of processors: a process "
+      "each, 'serve' is the first and starts the others, --threads and --ram-budget are "
+      "each one's. Of GPUs, one each: all in this process, for sessions under --policy "
+      "exact (default 1: no ring)")
       ->check(CLI::Range(1, 64))
       ->option_text("N")
       ->group("Shards");
@@ -162,9 +157,10 @@ void add_cluster_options(CLI::App* app, ClusterOptions& options) {
               "reach needs certificates (default: 127.0.0.1, any free port)")
       ->option_text("ADDR")
       ->group(group);
-  add_setting(app, "--unit-copies", options.unit_copies,
-              "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
-              "at a time computes none again")
+  add_setting(
+      app, "--unit-copies", options.unit_copies,
+      "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
+      "at a time computes none again")
       ->check(CLI::Range(1, 64))
       ->option_text("N")
       ->group(group);
@@ -219,9 +215,10 @@ void add_policy_options(CLI::App* app, protocol::Policy& policy) {
          "Groups of 64 units that a lookup compares one by one, out of all, which it compares as "
          "wholes (default 32)",
          1);
-  add_setting(app, "--vote", policy.vote,
-              "How heads agree on units: 'softmax' (default) of each head's inner products first, or "
-              "their plain 'sum'")
+  add_setting(
+      app, "--vote", policy.vote,
+      "How heads agree on units: 'softmax' (default) of each head's inner products first, or "
+      "their plain 'sum'")
       ->check(CLI::IsMember({"sum", "softmax"}))
       ->option_text("NAME")
       ->group(group);

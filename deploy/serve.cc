@@ -37,6 +37,12 @@ void write_address_file(const std::string& path, const std::string& address) {
   }
 }
 
+std::string show_shards(const ServerFacts& f) {
+  if (f.shards == 1 && f.shard_address.empty()) return "none";
+  if (f.shard_address.empty()) return fmt::format("{}, a GPU each", f.shards);
+  return fmt::format("{} in the ring; more can join at {}", f.shards, f.shard_address);
+}
+
 std::string show(const ServerFacts& f) {
   const std::string kind =
       fmt::format("{} ({}, {} layers, {}, trained window {} tokens)", f.model, f.architecture,
@@ -50,9 +56,7 @@ std::string show(const ServerFacts& f) {
        {"budget", fmt::format("GPU {}, RAM {}, store {} free", show_bytes(f.gpu_budget),
                               show_bytes(f.ram_budget), show_bytes(f.store_free_bytes))},
        {"store", f.store},
-       {"shards", f.shard_address.empty() ? "none"
-                                          : fmt::format("{} in the ring; more can join at {}",
-                                                        f.shards, f.shard_address)},
+       {"shards", show_shards(f)},
        {"listening", f.address}});
 }
 

@@ -18,13 +18,13 @@ using Vi = hn::Vec<Di>;
 // sum += the products of both 16-bit halves of w and x, lane by lane. No sum of a part leaves 32
 // bits: 32 inputs of at most 127 * 256 by codes of at most 255.
 HWY_INLINE Vi add_pairs(Vi sum, Vu w, Vi x) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   const hn::Repartition<int16_t, Df> d16;
   Vi unused = hn::Zero(Di());
   sum = hn::ReorderWidenMulAccumulate(Di(), hn::BitCast(d16, w), hn::BitCast(d16, x), sum, unused);
   // Keeps g++ 12 from adding up products before they go to their sums, which takes more registers
   // than there are.
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) && !defined(__clang__)
   asm("" : "+x"(sum.raw));
 #endif
   return sum;

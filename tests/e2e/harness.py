@@ -21,8 +21,11 @@ SMALL_POLICY = ["--policy", "infllm", "--window", "64", "--sinks", "16", "--unit
 
 
 def environment():
-    """Without settings of the caller's shell."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("RINGTIDE_")}
+    """Without settings of the caller's shell; with the GPUs that FAKE_GPU names, for tests of them."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("RINGTIDE_")}
+    if "FAKE_GPU" in own:
+        own["RINGTIDE_CUDA_PLUGIN"] = own["FAKE_GPU"]
+    return own
 
 
 def spawn(*args, variables={}, **kwargs):
@@ -74,7 +77,8 @@ def make_model(path, **shape):
 class Daemon:
     """A running `ringtide serve`; its store outlives it."""
 
-    def __init__(self, folder, model, *flags, listen="127.0.0.1:0", within=()):
+    def __init__(self, folder, model, *flags, listen="127.0.0.1:0", within=(),
+                 policy=SMALL_POLICY):
         """`within`: a command that becomes the daemon, as `ip netns exec NAME`."""
         self.log = open(os.path.join(folder, "daemon.log"), "ab")
         address_file = os.path.join(folder, "address")
@@ -83,7 +87,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [*within, BINARY, "serve", "--model", model, "--store", os.path.join(folder, "store"),
              "--listen", listen, "--address-file", address_file, "--threads", "1", "--json",
-             *SMALL_POLICY, *map(str, flags)],
+             *policy, *map(str, flags)],
             env=environment(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
         line = self.process.stdout.readline()
         if not line:

@@ -152,7 +152,7 @@ class FakeGpu final : public Gpu {
   void copy_rows(void* to, int64_t to_stride, const void* from, int64_t from_stride, int64_t width,
                  int64_t rows, Queue queue) override {
     auto work = [=] {
-      for (int64_t r = 0; r < rows; ++r)
+      for (int64_t r = 0; r < rows && width > 0; ++r)
         std::memcpy(static_cast<std::byte*>(to) + r * to_stride,
                     static_cast<const std::byte*>(from) + r * from_stride, width);
     };

@@ -1,0 +1,107 @@
+"""Sessions on GPUs, one or a ring of them: on the fake GPUs of tests/support/fake_gpu.h."""
+
+import os
+import signal
+import tempfile
+import unittest
+
+from harness import FAILED, OK, REFUSED, USAGE, Case, make_model, run
+
+# A model that a GPU's kernels serve.
+SHAPE = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 96}
+EXACT = ["--policy", "exact", "--block", "32"]
+TEXT = ("the quick onyx goblin jumps over a lazy dwarf; " * 30).encode()
+
+
+class Gpu(Case):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        make_model(cls.model, **SHAPE)
+
+    def ask(self, daemon, *flags, session="s", text=b""):
+        return run("ask", "--json", "--template", "raw", *daemon.connect, "--session", session,
+                   *flags, text=text)
+
+    def answer(self, daemon, *flags, count=24, text=b""):
+        if text:
+            flags += ("--append", "-", "--generate")
+        result = self.ask(daemon, "--max-tokens", count, *flags, text=text)
+        self.assertEqual(result.code, OK, result.err)
+        self.assertEqual(len(result.tokens), count)
+        return result.tokens
+
+    def answers(self, *flags, kill=False):
+        """Of two rounds; between them the daemon may be killed."""
+        daemon = self.daemon(*flags, policy=EXACT)
+        first = self.answer(daemon, text=TEXT)
+        if kill:
+            daemon.stop(signal.SIGKILL)
+            daemon = self.daemon(*flags, policy=EXACT)
+        second = self.answer(daemon, text=b"and then?")
+        daemon.stop()
+        os.rename(self.store, self.store + "." + str(len(os.listdir(self.folder))))
+        return first, second
+
+    def test_one_gpu_serves_by_itself(self):
+        daemon = self.daemon()
+        self.assertEqual(daemon.ready["device"], "fake")
+        self.assertEqual(daemon.ready["shards"], 1)
+        self.assertGreater(daemon.ready["budget"]["gpu"], 0)
+        result = self.ask(daemon, "--append", "-", "--generate", "--max-tokens", 5, text=TEXT)
+        session = result.event("done")["session"]
+        self.assertEqual(session["policy"], "infllm")
+        self.assertGreater(session["units"], 2)
+        self.assertGreater(session["bytes"]["gpu"], 0)
+
+    def test_a_ring_answers_as_one_gpu_and_after_a_crash(self):
+        alone = self.answers("--device", "cuda")
+        for device in ("cuda", "cuda:1,0", "cuda:1,1"):
+            flags = ("--device", device, "--shards", 2)
+            self.assertEqual(self.answers(*flags), alone, device)
+        self.assertEqual(self.answers(*flags, kill=True), alone)
+
+    def test_a_ring_says_what_it_is(self):
+        daemon = self.daemon("--shards", 2, policy=EXACT)
+        self.assertEqual(daemon.ready["device"], "2 x fake")
+        self.assertEqual(daemon.ready["shards"], 2)
+        self.assertIsNone(daemon.ready["shard_address"])
+        self.folder = tempfile.mkdtemp(dir=self.folder)  # a daemon has its own
+        shared = self.daemon("--shards", 2, "--device", "cuda:0,0", policy=EXACT)
+        self.assertEqual(shared.ready["device"], "fake")
+        # Half of one GPU each, where the others have one each.
+        self.assertLess(shared.ready["budget"]["gpu"], 0.7 * daemon.ready["budget"]["gpu"])
+
+    def test_a_ring_refuses_policies_it_cannot_serve_and_goes_on(self):
+        daemon = self.daemon("--device", "cuda", "--shards", 2, policy=EXACT)
+        self.answer(daemon, text=TEXT)
+        refused = self.ask(daemon, "--policy", "infllm", "--append", "-", session="other", text=TEXT)
+        self.assert_fails(refused, REFUSED, "exact", "infllm")
+        self.answer(daemon, text=b"go on")
+
+    def test_what_cannot_be_had(self):
+        serve = ("serve", *self.embedded(), "--listen", "127.0.0.1:0")
+
+        def refused(code, *flags):
+            words = flags[flags.index("says") + 1:]
+            self.assert_fails(run(*serve, *flags[:flags.index("says")]), code, *words)
+
+        exact = ("--policy", "exact", "--shards")
+        refused(FAILED, *exact, 3, "--device", "cuda", "says", "each of 3 shards", "no GPU 2")
+        refused(USAGE, *exact, 3, "--device", "cuda:0,1", "says", "names 2 GPUs", "3 shards")
+        refused(USAGE, "--device", "cuda:0,1", "says", "--shards")
+        for wrong in ("cuda:", "cuda:0,", "cuda:,1", "cuda:-1", "cuda:x", "cuda:100"):
+            refused(USAGE, "--device", wrong, "says", wrong, "cuda:N,N")
+        refused(FAILED, "--shards", 2, "--device", "cuda", "says", "ring of GPUs", "exact")
+        refused(USAGE, *exact, 2, "--device", "cuda", "--shard-listen", "127.0.0.1", "says",
+                "processors")
+
+    def test_processors_take_over_what_gpus_cannot_serve(self):
+        daemon = self.daemon("--shards", 2)  # under infllm
+        self.assertEqual(daemon.ready["device"], "cpu")
+        self.assertEqual(daemon.ready["shards"], 2)
+        self.assertIn("a ring of GPUs", daemon.errors())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,24 @@
+// fake_gpu.h as a plug-in, for programs that are run whole: RINGTIDE_CUDA_PLUGIN names it.
+#include <cstdlib>
+#include <string>
+
+#include "tests/support/fake_gpu.h"
+
+namespace {
+
+int64_t number(const char* variable, int64_t otherwise) {
+  const char* const text = std::getenv(variable);
+  return text != nullptr ? std::atoll(text) : otherwise;
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) ringtide::kernels::Gpu* ringtide_open_gpu(
+    int, int index, std::string& reason) {
+  const int64_t count = number("FAKE_GPUS", 2);
+  if (index >= count) {
+    reason = "there is no GPU " + std::to_string(index) + "; there are " + std::to_string(count);
+    return nullptr;
+  }
+  return ringtide::testing::make_fake_gpu(number("FAKE_GPU_MIB", 512) << 20).release();
+}
