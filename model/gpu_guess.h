@@ -26,7 +26,6 @@ class GpuGuess {
   bool begin(const GpuLayout& layout, int32_t sealed, int32_t select);
   struct Inputs {  // on the device, of one row
     const kernels::cuda::TokenPlace* place = nullptr;
-    const int32_t* begin = nullptr;  // 0, 1
     const int32_t* angle = nullptr;  // of the lookup
     const kernels::cuda::Memory* memory = nullptr;
     const kernels::cuda::Slots* slots = nullptr;  // (layers)
@@ -36,7 +35,8 @@ class GpuGuess {
   // Of each layer but the first, in this order; the residual row is what comes into the layer
   // before.
   void begin_layer(int layer, const float* x);
-  // Beside the copies of the lookup of the layer before, while the device's memory is idle.
+  // Beside the copies of the lookup of the layer before, while the device's memory is idle: behind
+  // what decides on these, which would wait for that memory.
   void choose(int layer, const Inputs& in);
   // Behind those copies, beside the rest of the layer before.
   void bring();
@@ -52,7 +52,7 @@ class GpuGuess {
   GpuHome& home_;
   const int64_t q_row_;
   GpuBuffer h_;  // (2, hidden): while one is read, the next layer's is written
-  GpuBuffer product_, rotated_, q_, mean_;  // heads * head_dim
+  GpuBuffer product_, rotated_, q_;  // heads * head_dim
   GpuBuffer product_scratch_;
   GpuLookup lookup_;
   kernels::cuda::Lookup next_;  // what was chosen last
