@@ -32,13 +32,9 @@ kernels::cuda::bf16* GpuGuess::h(int layer) const {
   return h_.half(layer % 2 * int64_t{config_.hidden});
 }
 
-void GpuGuess::begin_layer(int layer, const float* x) {
-  gpu_.rms_norm(x, weights_.layers()[layer].attention_norm, config_.norm_eps, 1, config_.hidden,
-                h(layer));
-}
-
-void GpuGuess::choose(int layer, const Inputs& in) {
+void GpuGuess::choose(int layer, const float* x, const Inputs& in) {
   const GpuLayerWeights& w = weights_.layers()[layer];
+  gpu_.rms_norm(x, w.attention_norm, config_.norm_eps, 1, config_.hidden, h(layer));
   gpu_.record(*asked_);
   gpu_.wait(Gpu::Queue::Side, *asked_);
   gpu_.use(Gpu::Queue::Side);

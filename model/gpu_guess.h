@@ -32,12 +32,9 @@ class GpuGuess {
     const int64_t* tick = nullptr;
     kernels::cuda::Vote vote = kernels::cuda::Vote::Softmax;
   };
-  // Of each layer but the first, in this order; the residual row is what comes into the layer
-  // before.
-  void begin_layer(int layer, const float* x);
-  // Beside the copies of the lookup of the layer before, while the device's memory is idle: behind
-  // what decides on these, which would wait for that memory.
-  void choose(int layer, const Inputs& in);
+  // Of each layer but the first, in this order; the residual row x is what comes into the layer
+  // before. Beside that layer's own choice: beside its large products every load would take long.
+  void choose(int layer, const float* x, const Inputs& in);
   // Behind those copies, beside the rest of the layer before.
   void bring();
   // The compute queue goes on when what was brought is there.

@@ -393,7 +393,7 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   dense_.embed(s.token.device, b.rows, x);
   for (int l = 0; l < c.layers; ++l) {
     const bool guesses_next = guesses && l + 1 < c.layers;
-    if (guesses_next) guess_->begin_layer(l + 1, x);
+    if (guesses_next) guess_->choose(l + 1, x, guess);
     split.row_offset = attention.row_offset = l * any.layout().layer_rows();
     split.q_near = q_near_.half(l * layer_q());
     dense_.before_attention(l, x, b.rows, split, GpuDense::Path::Few);
@@ -407,7 +407,6 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
       lookup_.choose(lookup, careful);
       if (guesses && l > 0) guess_->await();
       lookup_.assign(lookup);
-      if (guesses_next) guess_->choose(l + 1, guess);
       lookup_.copy(lookup, careful);
       if (guesses_next) guess_->bring();
     }
