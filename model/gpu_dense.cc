@@ -33,20 +33,23 @@ GpuDense::GpuDense(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
     floats = std::max(floats, gpu.few_rows_scratch(n, k));
   scratch_.need(floats * 4);
   gpu.fill(scratch_.full(), 0, floats * 4);
-  // What a product of many rows takes when it first runs is taken now: later another GPU may wait
-  // for this one. The results are nobody's.
+  // What a product of many rows takes when it first runs, and the choice among its kinds, is taken
+  // now: later another GPU may wait for this one, and there may be no memory left. The results are
+  // nobody's.
   const GpuLayerWeights& w = weights.layers()[0];
-  gpu.fill(h_.half(), 0, int64_t{c.hidden} * 2);
-  gpu.fill(gated_.half(), 0, int64_t{c.ffn} * 2);
-  gpu.fill(qkv_.half(), 0, qkv_row() * 2);
-  gpu.fill(gate_up_.full(), 0, int64_t{c.hidden} * 4);
-  product(h_.half(), w.qkv, 1, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace,
-          Path::Many);
-  product(qkv_.half(), w.wo, 1, c.hidden, q_row(), nullptr, gate_up_.full(), Write::Add,
-          Path::Many);
-  product(gated_.half(), w.down, 1, c.hidden, c.ffn, nullptr, gate_up_.full(), Write::Add,
-          Path::Many);
-  gated(w.gate_up, 1, Path::Many);
+  const int64_t most = std::min<int64_t>(part_of(rows), kernels::cuda::kMeasuredRows);
+  const GpuBuffer sums(gpu, most * c.hidden * 4);
+  gpu.fill(h_.half(), 0, most * c.hidden * 2);
+  gpu.fill(gated_.half(), 0, most * c.ffn * 2);
+  gpu.fill(sums.half(), 0, most * c.hidden * 4);
+  for (int64_t m = kernels::cuda::kLeastMeasured; m <= most; m *= 2) {
+    product(h_.half(), w.qkv, m, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace,
+            Path::Many);
+    product(qkv_.half(), w.wo, m, c.hidden, q_row(), nullptr, sums.full(), Write::Add, Path::Many);
+    product(gated_.half(), w.down, m, c.hidden, c.ffn, nullptr, sums.full(), Write::Add,
+            Path::Many);
+    gated(w.gate_up, m, Path::Many);
+  }
   gpu.synchronize();
 }
 
@@ -73,19 +76,16 @@ void GpuDense::gated(const bf16* w, int64_t rows, Path path) {
   const ModelConfig& c = config_;
   const auto gate =
       c.activation == Activation::GeluTanh ? kernels::cuda::Gate::Gelu : kernels::cuda::Gate::Silu;
-  if (path == Path::Few) {
-    product(h_.half(), w, rows, 2 * int64_t{c.ffn}, c.hidden, gate_up_.half(), nullptr,
-            Write::Replace, path);
-    return gpu_.gate_mul(gate_up_.half(), rows, c.ffn, gate, gated_.half());
-  }
-  gpu_.gated_rows({.x = h_.half(),
-                   .w = w,
-                   .m = static_cast<int32_t>(rows),
-                   .n = c.ffn,
-                   .k = c.hidden,
-                   .gate = gate,
-                   .y = gated_.half(),
-                   .between = gate_up_.half()});
+  const kernels::cuda::GatedProduct p{.x = h_.half(),
+                                      .w = w,
+                                      .m = static_cast<int32_t>(rows),
+                                      .n = c.ffn,
+                                      .k = c.hidden,
+                                      .gate = gate,
+                                      .y = gated_.half(),
+                                      .between = gate_up_.half(),
+                                      .scratch = scratch_.full()};
+  path == Path::Few ? gpu_.gated_few_rows(p) : gpu_.gated_rows(p);
 }
 
 void GpuDense::embed(const int32_t* tokens, int64_t rows, float* x) {
@@ -112,6 +112,8 @@ void GpuDense::before_attention(int layer, const float* x, int64_t rows, kernels
     split.q_near = GpuBuffer::after(split.q_near, split.rows * q_row());
     if (split.q_far) split.q_far = GpuBuffer::after(split.q_far, split.rows * q_row());
     if (split.q_raw) split.q_raw = GpuBuffer::after(split.q_raw, split.rows * q_row());
+    if (split.q_lookup) split.q_lookup = GpuBuffer::after(split.q_lookup, split.rows * q_row());
+    if (split.lookup_angle) split.lookup_angle += split.rows;
   }
 }
 

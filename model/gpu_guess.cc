@@ -15,7 +15,6 @@ GpuGuess::GpuGuess(Gpu& gpu, const ModelConfig& c, const GpuWeights& weights, Gp
       product_(gpu, q_row_ * 2),
       rotated_(gpu, q_row_ * 2),
       q_(gpu, q_row_ * 2),
-      mean_(gpu, q_row_ * 2),
       product_scratch_(gpu, gpu.few_rows_scratch(q_row_, c.hidden) * 4),
       lookup_(gpu, home, store),
       asked_(gpu.make_event()),
@@ -33,13 +32,9 @@ kernels::cuda::bf16* GpuGuess::h(int layer) const {
   return h_.half(layer % 2 * int64_t{config_.hidden});
 }
 
-void GpuGuess::begin_layer(int layer, const float* x) {
-  gpu_.rms_norm(x, weights_.layers()[layer].attention_norm, config_.norm_eps, 1, config_.hidden,
-                h(layer));
-}
-
-void GpuGuess::choose(int layer, const Inputs& in) {
+void GpuGuess::choose(int layer, const float* x, const Inputs& in) {
   const GpuLayerWeights& w = weights_.layers()[layer];
+  gpu_.rms_norm(x, w.attention_norm, config_.norm_eps, 1, config_.hidden, h(layer));
   gpu_.record(*asked_);
   gpu_.wait(Gpu::Queue::Side, *asked_);
   gpu_.use(Gpu::Queue::Side);
@@ -61,12 +56,11 @@ void GpuGuess::choose(int layer, const Inputs& in) {
   split.place = in.place;
   split.rows = 1;
   split.q_near = rotated_.half();
-  split.q_raw = q_.half();
+  split.q_lookup = q_.half();
+  split.lookup_angle = in.angle;
   gpu_.split_qkv(split);
-  gpu_.mean_query({config_.heads, config_.kv_heads, config_.head_dim}, q_.half(), in.begin,
-                  in.angle, 1, split.cos, split.sin, mean_.half());
   next_ = lookup_.make(0, layer);
-  next_.q = mean_.half();
+  next_.q = q_.half();
   next_.memory = in.memory;
   next_.slots = in.slots + layer;
   next_.vote = in.vote;
@@ -81,7 +75,8 @@ void GpuGuess::bring() {
   gpu_.wait(Gpu::Queue::Fetch, *looked_up_);
   gpu_.wait(Gpu::Queue::Fetch, *chosen_);
   gpu_.use(Gpu::Queue::Fetch);
-  gpu_.place_units(next_);
+  gpu_.assign_slots(next_);
+  gpu_.fetch_units(next_);
   gpu_.record(*there_, Gpu::Queue::Fetch);
   gpu_.use(Gpu::Queue::Compute);
 }

@@ -26,18 +26,15 @@ class GpuGuess {
   bool begin(const GpuLayout& layout, int32_t sealed, int32_t select);
   struct Inputs {  // on the device, of one row
     const kernels::cuda::TokenPlace* place = nullptr;
-    const int32_t* begin = nullptr;  // 0, 1
     const int32_t* angle = nullptr;  // of the lookup
     const kernels::cuda::Memory* memory = nullptr;
     const kernels::cuda::Slots* slots = nullptr;  // (layers)
     const int64_t* tick = nullptr;
     kernels::cuda::Vote vote = kernels::cuda::Vote::Softmax;
   };
-  // Of each layer but the first, in this order; the residual row is what comes into the layer
-  // before.
-  void begin_layer(int layer, const float* x);
-  // Beside the copies of the lookup of the layer before, while the device's memory is idle.
-  void choose(int layer, const Inputs& in);
+  // Of each layer but the first, in this order; the residual row x is what comes into the layer
+  // before. Beside that layer's own choice: beside its large products every load would take long.
+  void choose(int layer, const float* x, const Inputs& in);
   // Behind those copies, beside the rest of the layer before.
   void bring();
   // The compute queue goes on when what was brought is there.
@@ -52,7 +49,7 @@ class GpuGuess {
   GpuHome& home_;
   const int64_t q_row_;
   GpuBuffer h_;  // (2, hidden): while one is read, the next layer's is written
-  GpuBuffer product_, rotated_, q_, mean_;  // heads * head_dim
+  GpuBuffer product_, rotated_, q_;  // heads * head_dim
   GpuBuffer product_scratch_;
   GpuLookup lookup_;
   kernels::cuda::Lookup next_;  // what was chosen last

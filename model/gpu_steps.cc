@@ -36,7 +36,7 @@ void put(const GpuInputs::Array<T>& array, const std::vector<T>& values, int64_t
 struct GpuSteps::Step {
   Bounds bounds;
   const GpuContext* any;
-  GpuInputs::Array<int32_t> token, near_count, far_count, begin, angle;
+  GpuInputs::Array<int32_t> token, near_count, far_count, angle;
   GpuInputs::Array<TokenPlace> place;
   GpuInputs::Array<int64_t> position, ticks;  // ticks: of the lookups, of guesses
   GpuInputs::Array<Band> near_band, far_band;
@@ -76,9 +76,8 @@ GpuSteps::GpuSteps(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
       last_x_(gpu, int64_t{kFewRows} * c.hidden * 4),
       q_near_(gpu, c.layers * layer_q() * 2),
       q_far_(gpu, layer_q() * 2),
-      q_raw_(gpu, layer_q() * 2),
+      q_lookup_(gpu, layer_q() * 2),
       o_(gpu, layer_q() * 2),
-      mean_(gpu, layer_q() * 2),
       logits_(gpu, int64_t{kFewRows} * c.vocabulary * 4),
       attention_scratch_(gpu),
       inputs_(gpu),
@@ -91,7 +90,7 @@ GpuSteps::~GpuSteps() = default;
 int64_t GpuSteps::bytes(const ModelConfig& c) {
   const int64_t q = int64_t{c.heads} * c.head_dim;
   return int64_t{kFewRows} *
-         (8 * int64_t{c.hidden} + 4 * int64_t{c.vocabulary} + 2 * (c.layers + 4) * q);
+         (8 * int64_t{c.hidden} + 4 * int64_t{c.vocabulary} + 2 * (c.layers + 3) * q);
 }
 
 GpuSteps::Bounds GpuSteps::bounds(std::span<const Row> rows) const {
@@ -159,7 +158,6 @@ GpuSteps::Step GpuSteps::describe(std::span<const Row> rows, const Bounds& b) {
   s.far_count = in.take<int32_t>(n);
   s.near = in.take<KvRef>(n * b.near);
   s.far = in.take<KvRef>(n * b.far);
-  s.begin = in.take<int32_t>(n + 1);
   s.angle = in.take<int32_t>(n);
   s.ticks = in.take<int64_t>(2);
   s.memory = in.take<Memory>(n);
@@ -195,7 +193,6 @@ GpuSteps::Step GpuSteps::describe(std::span<const Row> rows, const Bounds& b) {
     lists.near = {s.near.device + r * b.near, s.near_count.device + r, b.near, 0};
     if (b.far > 0) lists.far = {s.far.device + r * b.far, s.far_count.device + r, b.far, 0};
     if (b.select > 0) lists.units = lookup_.list(static_cast<int32_t>(r));
-    s.begin.host[r] = static_cast<int32_t>(r);
     s.angle.host[r] = context.angles().lookup();
     s.memory.host[r] = {};
     if (b.select > 0) {
@@ -209,7 +206,6 @@ GpuSteps::Step GpuSteps::describe(std::span<const Row> rows, const Bounds& b) {
       s.run.host[r] = runs[0];
     }
   }
-  s.begin.host[n] = static_cast<int32_t>(n);
   return s;
 }
 
@@ -369,7 +365,8 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   split.sin = home_.angles.sin();
   split.place = s.place.device;
   split.q_far = any.true_distance() ? nullptr : q_far_.half();
-  split.q_raw = any.retrieves() ? q_raw_.half() : nullptr;
+  split.q_lookup = any.retrieves() ? q_lookup_.half() : nullptr;
+  split.lookup_angle = s.angle.device;
   kernels::cuda::DecodeAttention attention;
   attention.shape = shape_;
   attention.unit = b.unit;
@@ -386,7 +383,6 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   attention.o = o_.half();
   attention.scratch = attention_scratch_.full();
   const GpuGuess::Inputs guess{.place = s.place.device,
-                               .begin = s.begin.device,
                                .angle = s.angle.device,
                                .memory = s.memory.device,
                                .slots = s.slots.device,
@@ -397,23 +393,21 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   dense_.embed(s.token.device, b.rows, x);
   for (int l = 0; l < c.layers; ++l) {
     const bool guesses_next = guesses && l + 1 < c.layers;
-    if (guesses_next) guess_->begin_layer(l + 1, x);
+    if (guesses_next) guess_->choose(l + 1, x, guess);
     split.row_offset = attention.row_offset = l * any.layout().layer_rows();
     split.q_near = q_near_.half(l * layer_q());
     dense_.before_attention(l, x, b.rows, split, GpuDense::Path::Few);
     if (b.select > 0) {
-      gpu_.mean_query(shape_, q_raw_.half(), s.begin.device, s.angle.device, b.rows,
-                      home_.angles.cos(), home_.angles.sin(), mean_.half());
       kernels::cuda::Lookup lookup = lookup_.make(0, l);
-      lookup.q = mean_.half();
+      lookup.q = q_lookup_.half();
       lookup.memory = s.memory.device;
       lookup.slots = s.slots.device + int64_t{l} * b.rows;
       lookup.vote = s.vote();
       lookup.tick = s.ticks.device;
       lookup_.choose(lookup, careful);
-      if (guesses_next) guess_->choose(l + 1, guess);
       if (guesses && l > 0) guess_->await();
-      lookup_.place(lookup, careful);
+      lookup_.assign(lookup);
+      lookup_.copy(lookup, careful);
       if (guesses_next) guess_->bring();
     }
     attention.q_near = q_near_.half(l * layer_q());

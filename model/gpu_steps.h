@@ -95,7 +95,7 @@ class GpuSteps {
   // (kFewRows, ...)
   GpuBuffer x_, last_x_;                // hidden, float32: residual stream; that of the step before
   GpuBuffer q_near_;                    // heads * head_dim, of every layer: (layers, kFewRows, ...)
-  GpuBuffer q_far_, q_raw_, o_, mean_;  // heads * head_dim
+  GpuBuffer q_far_, q_lookup_, o_;      // heads * head_dim
   GpuBuffer logits_;                    // vocabulary, float32
   GpuBuffer attention_scratch_;
   GpuInputs inputs_, seal_inputs_;

@@ -27,47 +27,56 @@ __device__ int candidates_of_block(const Lookup& a) { return min(a.max_select, k
 // the query. A thread reads 8 elements of a row at once and hands them over as two products want
 // them, 4 each: any order of elements will do that is the query's as well.
 template <int Dim>
-__global__ void __launch_bounds__(kScoreThreads, Dim <= 128 ? 4 : 2)
+__global__ void __launch_bounds__(kScoreThreads, Dim <= 128 ? 2 : 1)
     score_units(const Lookup a, const LookupScratch scratch) {
   constexpr int kParts = Dim / 32;  // of a head: 8 elements for each of 4 lanes
   constexpr int kSixteens = kScoreTile / 16;
-  after_previous();
   const int row = blockIdx.z, heads = a.shape.heads;
   const int lane = threadIdx.x % 32, quad = lane / 4, within = lane % 4;
   const int head = static_cast<int>(blockIdx.y * kScoreWarps + threadIdx.x / 32);
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kScoreTile;
-  if (head >= heads || !has_choice(m) || begin >= m.sealed) return;
+  if (head >= heads || !has_choice(m) || begin >= m.sealed) return after_previous();
   const int64_t unit_size = int64_t{heads} * Dim;
   const int64_t from = int64_t{head} * Dim + within * 8;
   static_assert(kIndexGroup % kScoreTile == 0 && kScoreTile % 32 == 0);
   const bf16* const group = m.groups[begin / kIndexGroup] +
                             (int64_t{a.layer} * kIndexGroup + begin % kIndexGroup) * unit_size;
   __builtin_assume(__isGlobal(group));
+  // Of units quad, and 8 on, of a sixteen: one is multiplied while the next is on its way.
+  Bf16s<8> low[2][kParts], high[2][kParts];
+  const auto load = [&](int sixteen) {
+    const int unit = sixteen * 16 + quad;
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      low[sixteen % 2][i] = high[sixteen % 2][i] = {};
+      if (begin + unit < m.sealed)
+        low[sixteen % 2][i] = load_bf16<8>(group + unit * unit_size + from + i * 32);
+      if (begin + unit + 8 < m.sealed)
+        high[sixteen % 2][i] = load_bf16<8>(group + (unit + 8) * unit_size + from + i * 32);
+    }
+  };
+  // Representatives are older than the query: the first are on their way when it comes.
+  load(0);
+  load(1);
+  after_previous();
   Bf16s<8> query[kParts];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) query[i] = load_bf16<8>(a.q + row * unit_size + from + i * 32);
   float mine[kScoreTile / 32] = {};  // of units lane, lane + 32, ...
 #pragma unroll
   for (int sixteen = 0; sixteen < kSixteens; ++sixteen) {
-    const int unit = sixteen * 16 + quad;
-    Bf16s<8> low[kParts] = {}, high[kParts] = {};  // units `unit` and 8 on
-#pragma unroll
-    for (int i = 0; i < kParts; ++i) {
-      if (begin + unit < m.sealed) low[i] = load_bf16<8>(group + unit * unit_size + from + i * 32);
-      if (begin + unit + 8 < m.sealed)
-        high[i] = load_bf16<8>(group + (unit + 8) * unit_size + from + i * 32);
-    }
     float sums[4] = {};
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; j += 2) {
-        const uint32_t units[4] = {low[i].words[j], high[i].words[j], low[i].words[j + 1],
-                                   high[i].words[j + 1]};
+        const Bf16s<8>&one = low[sixteen % 2][i], &two = high[sixteen % 2][i];
+        const uint32_t units[4] = {one.words[j], two.words[j], one.words[j + 1], two.words[j + 1]};
         mma(sums, units, query[i].words[j], query[i].words[j + 1]);
       }
     }
+    if (sixteen + 2 < kSixteens) load(sixteen + 2);
     // Every lane of a quad has units quad and quad + 8; lane l is to have unit l of 32.
     const float one = __shfl_sync(kAllLanes, sums[0], lane % 8 * 4);
     const float two = __shfl_sync(kAllLanes, sums[2], lane % 8 * 4);
@@ -110,10 +119,10 @@ __global__ void __launch_bounds__(kCandidateUnits)
   extern __shared__ float2 softmax[];  // (heads): greatest, 1 / sum
   __shared__ __align__(16) uint32_t keys[kCandidateUnits];
   __shared__ int warp_counts[kCandidateUnits / 32];
-  after_previous();
   const int row = blockIdx.y, heads = a.shape.heads;
   const Memory m = a.memory[row];
   const int begin = static_cast<int>(blockIdx.x) * kCandidateUnits;
+  after_previous();
   if (!has_choice(m) || begin >= m.sealed) return;
   const float scale = softmax_scale(a);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -202,9 +211,9 @@ __global__ void __launch_bounds__(kChooseThreads)
     choose(const Lookup a, const LookupScratch scratch) {
   __shared__ int counts[32];  // of keys, for each bit
   __shared__ uint32_t warp_counts[kChooseThreads / 32];
-  after_previous();
   const int row = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const Memory m = a.memory[row];
+  after_previous();
   int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
   const int eligible = max(0, m.sealed - m.first);
   const int wanted = min(min(m.select, a.max_select), eligible);

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(Threads)
   for (int i = 0; i < kKept; ++i)  // no kernel writes them
     if (first + i * kStep < dim)
       weights[i] = *reinterpret_cast<const Floats<N>*>(weight + first + i * kStep);
-  after_previous();
+  before_previous_ends();
   x += blockIdx.x * dim;
   y += blockIdx.x * dim;
   float squares = 0;

@@ -52,7 +52,9 @@ struct Qkv {
   int64_t rows = 0;
   bf16* q_near = nullptr;
   bf16* q_far = nullptr;           // may be null: not wanted
-  bf16* q_raw = nullptr;           // the unrotated queries, for a lookup; may be null
+  bf16* q_raw = nullptr;           // the unrotated queries, for lookups of many; may be null
+  bf16* q_lookup = nullptr;        // those of q_raw rotated to lookup_angle: what mean_query() makes of
+  const int32_t* lookup_angle = nullptr;  // each alone; may be null. Angles: device, (rows)
 };
 void split_qkv(const Qkv& a, cudaStream_t stream);
 

@@ -1,3 +1,5 @@
+// Everywhere but on Hopper.
+//
 // The rows of w are the rows of the tensor cores' product, the rows of x its columns: so a result
 // depends on its own row of x alone, and the same weights' tiles serve 1 to 64 rows.
 //
@@ -5,6 +7,8 @@
 // last. The parts depend on (n, k) alone.
 #include <algorithm>
 
+#include "kernels/cuda/few_rows_sm90.h"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/launch_inl.cuh"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/mma_inl.cuh"
@@ -34,7 +38,7 @@ Split split(int64_t n, int64_t k) {
 }
 
 // Scratch: a counter for each tile that is split, then the partial sums.
-constexpr int64_t kCounters = kBlocks;
+static_assert(kBlocks <= kProductCounters);
 
 // Stages in flight: at most 96 KiB a block, which every GPU since 8.0 has.
 template <int Columns>
@@ -134,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2) product(const Product p, const Sp
     }
   }
 
-  auto* const parts = reinterpret_cast<float4*>(p.scratch + kCounters);
+  auto* const parts = reinterpret_cast<float4*>(p.scratch + kProductCounters);
   const auto sums_of = [&](int of, int j) {
     return parts + ((int64_t{tile} * s.parts + of) * Columns + j) * kThreads + tid;
   };
@@ -211,9 +215,10 @@ void start(const Product& p, const Split& s, cudaStream_t stream) {
 }  // namespace
 
 int64_t few_rows_scratch(int64_t n, int64_t k) {
+  if (is_hopper()) return few_rows_sm90_scratch(n, k);
   const Split s = split(n, k);
   const int64_t sums = s.parts == 1 ? 0 : int64_t{s.tiles} * s.parts * kTileRows * kFewRows;
-  return kCounters + sums;
+  return kProductCounters + sums;
 }
 
 void few_rows(const Product& p, cudaStream_t stream) {
@@ -222,6 +227,7 @@ void few_rows(const Product& p, cudaStream_t stream) {
       (p.write == Write::Add && p.y))
     throw std::invalid_argument("few_rows: m " + std::to_string(p.m) + ", k " +
                                 std::to_string(p.k) + ", or its outputs are not as promised");
+  if (is_hopper()) return few_rows_sm90(p, stream);
   const Split s = split(p.n, p.k);
   if (p.m <= 8) {
     start<1>(p, s, stream);
@@ -232,6 +238,23 @@ void few_rows(const Product& p, cudaStream_t stream) {
   } else {
     start<8>(p, s, stream);
   }
+}
+
+void gated_few_rows(const GatedProduct& p, cudaStream_t stream) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.m < 0 || p.m > kFewRows || p.k % 8 != 0)
+    throw std::invalid_argument("gated_few_rows: m " + std::to_string(p.m) + ", k " +
+                                std::to_string(p.k));
+  if (is_hopper()) return gated_few_rows_sm90(p, stream);
+  few_rows({.x = p.x,
+            .w = p.w,
+            .m = p.m,
+            .n = 2 * p.n,
+            .k = p.k,
+            .y = p.between,
+            .scratch = p.scratch},
+           stream);
+  gate_mul(p.between, p.m, p.n, p.gate, p.y, stream);
 }
 
 }  // namespace ringtide::kernels::cuda

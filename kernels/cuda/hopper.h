@@ -1,16 +1,9 @@
-// Whether the device in use is a Hopper, whose own instructions some kernels are written in.
+// Whether Hopper's own instructions are used, which some kernels are written in: on a Hopper, by a
+// build for it. A build for architecture 80-virtual runs the kernels of all others there, too.
 #pragma once
-
-#include "kernels/cuda/check.h"
 
 namespace ringtide::kernels::cuda {
 
-inline bool is_hopper() {
-  int device = 0, major = 0, minor = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "device");
-  return major == 9 && minor == 0;
-}
+bool is_hopper();  // of the device in use
 
 }  // namespace ringtide::kernels::cuda

@@ -1,5 +1,6 @@
 // Launches that overlap: a kernel may start while the one before it in the stream still runs, and
-// waits for it inside (programmatic dependent launch, on 9.0 and later; elsewhere as usual). What a
+// waits for it inside (programmatic dependent launch, on 9.0 and later in a build for them; elsewhere
+// as usual). What a
 // launch costs is then hidden, and what depends on nobody, as weights, can be loaded meanwhile.
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "kernels/cuda/built_for_inl.cuh"
 #include "kernels/cuda/check.h"
 
 namespace ringtide::kernels::cuda {
@@ -20,15 +22,23 @@ __device__ inline void wait_for_previous() {
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
 #endif
 }
-// The next kernel may start once all blocks have called this; after wait_for_previous() only.
+// The next kernel may start once all blocks have called this.
 __device__ inline void let_next_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
 #endif
 }
+// What the next kernel reads before it waits may then be anything that is older than the previous
+// kernel.
 __device__ inline void after_previous() {
   wait_for_previous();
   let_next_start();
+}
+// In front of products, which read only weights before they wait: they take the place of the
+// previous kernel's blocks as these end.
+__device__ inline void before_previous_ends() {
+  let_next_start();
+  wait_for_previous();
 }
 
 template <class... Params, class... Args>
@@ -46,7 +56,7 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   config.dynamicSmemBytes = shared;
   config.stream = stream;
   config.attrs = &overlap;
-  config.numAttrs = major >= 9 ? 1 : 0;
+  config.numAttrs = built_for(900) && major >= 9 ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...), name);
 }
 

@@ -16,6 +16,7 @@ enum class Write : uint8_t { Replace, Add };
 // For m <= kFewRows. Reads every weight once: bound by memory. Weights are read before the kernel in
 // front of it on the stream has ended: that one must not be what writes them.
 constexpr int32_t kFewRows = 64;
+constexpr int kProductCounters = 256;
 struct Product {
   const bf16* x = nullptr;  // (m, k), rows 16-byte aligned
   const bf16* w = nullptr;  // (n, k)
@@ -24,8 +25,8 @@ struct Product {
   bf16* y = nullptr;        // (m, n); or
   float* y32 = nullptr;     // (m, n); exactly one of the two is set
   Write write = Write::Replace;  // Add: y32 only
-  // few_rows_scratch() floats. Its first 128 are counters: zeroed once, before the first use; every
-  // call leaves them zero. One scratch serves all products of a stream.
+  // few_rows_scratch() floats. Its first kProductCounters are zeroed once, before the first use;
+  // every call leaves them zero. One scratch serves all products of a stream.
   float* scratch = nullptr;
 };
 int64_t few_rows_scratch(int64_t n, int64_t k);  // floats, enough for any m <= kFewRows
@@ -40,10 +41,18 @@ struct GatedProduct {
   Gate gate = Gate::Silu;
   bf16* y = nullptr;        // (m, n)
   bf16* between = nullptr;  // (m, 2 n): room for both products; values are anything afterwards
+  float* scratch = nullptr;  // gated_few_rows() only: few_rows_scratch(2 n, k), as a Product's
 };
+// For m <= kFewRows, as few_rows().
+void gated_few_rows(const GatedProduct& p, cudaStream_t stream);
 
-// On Hopper large matrices by a kernel of our own, all else by cuBLASLt, with one algorithm for each
-// (n, k, kind of output) whatever m is. Not thread-safe.
+// Products of up to kMeasuredRows rows go by what was measured to be fastest for (n, k, kind of output,
+// m up to a power of two from kLeastMeasured on) among what gives the same bits: the first of a kind
+// waits for the stream.
+constexpr int32_t kLeastMeasured = 64, kMeasuredRows = 512;
+
+// On Hopper large matrices by a kernel of our own, all else by cuBLASLt, with the same bits whatever m
+// is. Not thread-safe.
 class ManyRows {
  public:
   ManyRows();  // throws DeviceError where the library cannot be had

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(Dim)
   const int64_t query = int64_t{row} * a.shape.heads + head;
   const float2* stats = in.stats + query * max_split;
   const float* const o = in.o + query * max_split * Dim + d;
-  after_previous();
+  before_previous_ends();
 
   float first[kFirst];
 #pragma unroll

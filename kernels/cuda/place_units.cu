@@ -27,7 +27,6 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   const int row = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   for (int i = tid; i < kMaxSlots / 32; i += kThreads) busy[i] = 0;
   if (tid == 0) chosen_count = fetches = lost_count = 0;
-  after_previous();
   const Memory m = a.memory[row];
   const Slots slots = a.slots[row];
   const int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
@@ -35,12 +34,14 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   const int64_t tick = *a.tick;
   const int64_t chunk_values = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim;
   const bool at_hand = count <= kAtHand;
+  // Slots are older than the choice, which is the kernel in front.
   if (at_hand) {
     for (int s = tid; s < count; s += kThreads) {
       units_at_hand[s] = slots.unit[s];
       used_at_hand[s] = slots.used[s];
     }
   }
+  after_previous();
   for (int i = tid; i < a.max_select; i += kThreads) {
     const int unit = wanted[i] = chosen[i];
     place[i] = unit < 0 ? kNone : m.payload[unit] ? kFetch : kMissing;
@@ -155,18 +156,19 @@ __global__ void __launch_bounds__(kCopyThreads)
 
 }  // namespace
 
-void place_units(const Lookup& a, cudaStream_t stream) {
+void assign_slots(const Lookup& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   if (a.max_select > kMaxSelect)
-    throw std::invalid_argument("place_units: " + std::to_string(a.max_select) +
+    throw std::invalid_argument("assign_slots: " + std::to_string(a.max_select) +
                                 " units wanted at once; at most " + std::to_string(kMaxSelect));
-  const LookupScratch scratch(a);
-  launch("place_units", assign, a.rows, kThreads, 0, stream, a, scratch);
-  if (a.max_select > 0) {
-    const int64_t vectors = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim / 8;
-    launch("place_units", fetch, dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream, a, scratch,
-           vectors);
-  }
+  launch("assign_slots", assign, a.rows, kThreads, 0, stream, a, LookupScratch(a));
+}
+
+void fetch_units(const Lookup& a, cudaStream_t stream) {
+  if (a.rows == 0 || a.max_select == 0) return;
+  const int64_t vectors = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim / 8;
+  launch("fetch_units", fetch, dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream, a,
+         LookupScratch(a), vectors);
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -34,6 +34,10 @@ __global__ void __launch_bounds__(kThreads) split(const Qkv a) {
     if (a.q_raw) x.store(a.q_raw + to);
     x.rotated(cos(place.near_angle), sin(place.near_angle)).store(a.q_near + to);
     if (a.q_far) x.rotated(cos(place.far_angle), sin(place.far_angle)).store(a.q_far + to);
+    if (a.q_lookup) {
+      x.round();
+      x.rotated(cos(a.lookup_angle[r]), sin(a.lookup_angle[r])).store(a.q_lookup + to);
+    }
   } else if (h < heads + kv_heads) {
     if (a.k_norm) x.normalise(a.k_norm, a.norm_eps);
     // Of the key as it is kept: rotate_plane() of what is kept gives the same bits.

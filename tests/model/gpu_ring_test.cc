@@ -35,11 +35,16 @@ EngineKind wide(EngineKind kind) {
 
 INSTANTIATE_TEST_SUITE_P(Device, GpuRing, ::testing::ValuesIn([]() -> std::vector<EngineKind> {
                            if (devices() == 0) return {};
-                           return {gpu_ring_kind("Two", 2, open_next),
-                                   wide(gpu_ring_kind("TwoOfWideHeads", 2, open_next)),
-                                   gpu_ring_kind("TwoPassingQ", 2, open_next,
-                                                 kernels::ring::Mode::PassQ),
-                                   gpu_ring_kind("Three", 3, open_next)};
+                           std::vector<EngineKind> kinds = {
+                               gpu_ring_kind("Two", 2, open_next),
+                               wide(gpu_ring_kind("TwoOfWideHeads", 2, open_next)),
+                               gpu_ring_kind("TwoPassingQ", 2, open_next,
+                                             kernels::ring::Mode::PassQ)};
+                           // Of three on one GPU, one was seen to wait for an exchange until the
+                           // deadline: the driver does not promise that kernels that wait for each
+                           // other run at once.
+                           if (devices() > 1) kinds.push_back(gpu_ring_kind("Three", 3, open_next));
+                           return kinds;
                          }()));
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GpuRing);
 

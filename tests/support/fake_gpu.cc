@@ -276,6 +276,10 @@ class FakeGpu final : public Gpu {
               if (a.q_far) store(a.q_far, out + j, rotated(place.far_angle, j));
               if (a.q_raw) store(a.q_raw, out + j, x[j]);
             }
+            if (!a.q_lookup) continue;
+            for (float& v : x) v = bfloat_to_float(float_to_bfloat(v));
+            for (int j = 0; j < dim; ++j)
+              store(a.q_lookup, out + j, rotated(a.lookup_angle[r], j));
           } else {
             const int64_t g = int64_t{(h - heads) % kv} * a.unit + a.row_offset;
             for (int j = 0; j < dim; ++j) {
@@ -324,6 +328,10 @@ class FakeGpu final : public Gpu {
   void few_rows(const Product& p) override {
     if (p.m > kFewRows) throw std::logic_error("few_rows: too many rows");
     product(p);
+  }
+  void gated_few_rows(const GatedProduct& p) override {
+    if (p.m > kFewRows) throw std::logic_error("gated_few_rows: too many rows");
+    gated_rows(p);
   }
   void many_rows(const Product& p) override { product(p); }
   void gated_rows(const GatedProduct& p) override {
@@ -460,11 +468,13 @@ class FakeGpu final : public Gpu {
       for (int32_t r = 0; r < a.rows; ++r) choose(a, r);
     });
   }
-  void place_units(const Lookup& a) override {
+  // Copies too, so that nothing is left to fetch.
+  void assign_slots(const Lookup& a) override {
     run([=] {
       for (int32_t r = 0; r < a.rows; ++r) place(a, r);
     });
   }
+  void fetch_units(const Lookup&) override {}
 
   int64_t sample_scratch(int32_t, int32_t) const override { return 1; }
   void sample(float* logits, int32_t rows, int32_t vocabulary, const SampleRow* params,

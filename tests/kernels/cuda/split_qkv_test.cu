@@ -1,4 +1,5 @@
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/learn.h"
 #include "tests/kernels/cuda/device.h"
 
 namespace ringtide::kernels::cuda {
@@ -69,7 +70,22 @@ TEST_F(SplitQkv, WritesQueriesAndTheArena) {
       a.q_near = near;
       a.q_far = far;
       a.q_raw = extras ? raw.data() : nullptr;
+      std::vector<int32_t> lookup_angles, begins;
+      for (int64_t r = 0; r < rows; ++r) {
+        lookup_angles.push_back(places[rows - 1 - r].near_angle);
+        begins.push_back(static_cast<int32_t>(r));
+      }
+      begins.push_back(static_cast<int32_t>(rows));
+      Device<int32_t> dangles(lookup_angles), dbegins(begins);
+      Device<bf16> lookup(rows * shape.heads * dim), mean(rows * shape.heads * dim);
+      a.q_lookup = extras ? lookup.data() : nullptr;
+      a.lookup_angle = dangles;
       split_qkv(a, nullptr);
+      if (extras) {
+        mean_query(shape, raw, dbegins, dangles, static_cast<int32_t>(rows), dcos, dsin, mean,
+                   nullptr);
+        EXPECT_TRUE(same_bits(lookup.host(), mean.host()));
+      }
       const auto got_near = near.host(), got_far = far.host(), got_raw = raw.host();
       const auto got_arena = arena.host();
 
