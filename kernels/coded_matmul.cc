@@ -25,6 +25,7 @@ constexpr int64_t kChunkRows = 12 * kWholeRows;
 constexpr int64_t kFewRows = 16;
 // Up to so many rows, taking a panel apart in memory costs more than it saves.
 constexpr int64_t kPanelRows = 4;
+static_assert(kByteRows <= kPanelRows);  // tiles know bytes with VNNI alone
 
 // What a thread works with.
 struct alignas(64) Work {
@@ -123,6 +124,19 @@ void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,
   }
 }
 
+// All rows, at most kPanelRows, by panels from number `panel` on.
+void few_rows(const Product& p, const IntegerRows& x, int64_t panel, const Panels& panels,
+              Work& work) {
+  static_assert(kPanelRows * kPanelStreams <= kChunkRows);
+  std::memset(work.sums, 0, p.m * panels.count * sizeof work.sums[0]);
+  IntegerTile t{};
+  t.x = x;
+  t.k = p.w.k;
+  t.sums = work.sums[0];
+  integer_panels(p.w.type, t, p.m, panels);
+  for (int i = 0; i < panels.count; ++i) write_sums(p, panel + i, 0, p.m, work.sums + i * p.m);
+}
+
 using Unpack = void (*)(const std::byte* panel, int64_t k, int64_t n, Unpacked& to);
 
 Unpack unpack_of(TensorType type) {
@@ -174,17 +188,16 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
     const int64_t chunk = task / parts, part = task % parts;
     const int64_t begin = chunk * tiles / chunks * kWholeRows;
     const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kWholeRows);
-    for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
-      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
+    const int64_t last = (part + 1) * panels / parts;
+    for (int64_t panel = part * panels / parts, next; panel < last; panel = next) {
       if (x && p.m <= kPanelRows) {
-        IntegerTile t{};
-        t.x = *x;
-        t.k = p.w.k;
-        t.sums = work.sums[0];
-        integer_panel(p.w.type, t, p.m, p.w.data + panel * bytes);
-        write_sums(p, panel, begin, end, work.sums);
+        next = std::min(last, panel + kPanelStreams);
+        few_rows(p, *x, panel, {p.w.data + panel * bytes, bytes, static_cast<int>(next - panel)},
+                 work);
         continue;
       }
+      next = panel + 1;
+      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);
         unpack(p.w.data + panel * bytes, k, n, work.unpacked);
@@ -198,8 +211,11 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
 
 int64_t work_bytes() { return sizeof(Work); }
 
-// Whether products of integers are byte-wise.
-bool takes_bytes() { return HWY_TARGET == HWY_AVX3 && has_vnni(); }
+// Whether products of m rows of integers with such weights are byte-wise.
+bool takes_bytes(int64_t m, const Coding& weights) {
+  if (HWY_TARGET == HWY_AVX3 && has_vnni()) return true;
+  return m <= kByteRows && takes_byte_pairs(weights);
+}
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -215,7 +231,7 @@ void multiply_coded(const Product& p, ThreadPool& threads) {
   const Coding c = coding(p.w.type);
   const bool integers = p.w.activations != ActivationType::F32;
   const IntegerForm form{.wide = p.w.activations == ActivationType::Int16,
-                         .bytes = HWY_DYNAMIC_DISPATCH(takes_bytes)()};
+                         .bytes = HWY_DYNAMIC_DISPATCH(takes_bytes)(p.m, c)};
   const size_t row_bytes = integers ? integer_rows_bytes(p.m, p.w.k, c, form) : 0;
   std::byte* own = threads.scratch(0, row_bytes + HWY_DYNAMIC_DISPATCH(work_bytes)());
   IntegerRows rows;

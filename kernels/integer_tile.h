@@ -31,9 +31,18 @@ struct IntegerTile {
   }
 };
 
-// At most four rows by a whole packed panel, in place of what precedes them: sums, zeros before,
-// become all products. Of the tile it takes x, k, row and sums.
-void integer_panel(TensorType type, const IntegerTile& tile, int64_t rows, const std::byte* panel);
+// Whole packed panels that follow each other. They are read side by side, some inputs of each in
+// turn: a processor fetches ahead on several streams, and gets more out of memory than on one.
+struct Panels {
+  const std::byte* first;
+  int64_t bytes;  // of each
+  int count;      // at most kPanelStreams
+};
+constexpr int kPanelStreams = 2;
+
+// At most four rows by packed panels, in place of what precedes them: sums, here (panels, rows, 32
+// outputs) and zeros before, become all products. Of the tile it takes x, k, row and sums.
+void integer_panels(TensorType type, const IntegerTile& tile, int64_t rows, const Panels& panels);
 
 // With AVX512-VNNI, which takes bytes.
 bool has_vnni();

@@ -19,6 +19,10 @@ constexpr int64_t kTileOutputs = std::min<int64_t>(kTileVectors * kLanes, kPanel
 // Up to this many rows the weights are read where they lie; for more, a panel is first written out
 // in float32 and then used for all of them.
 constexpr int64_t kDirectRows = 4;
+// Panels that are read side by side, and inputs of each in turn, of halves: a processor fetches ahead
+// on several streams, and gets more out of memory than on one. With float32 one is enough.
+constexpr int64_t kStreamOutputs = 4 * kPanel;
+constexpr int64_t kStreamInputs = 16;
 // Rows that share one written-out panel.
 constexpr int64_t kChunkRows = 12 * 12;
 
@@ -40,21 +44,30 @@ HWY_INLINE void write_tile(const Product& p, const Tile<R, V, Rows>& tile, int64
   }
 }
 
-// The R rows of x with V vectors of outputs, straight from the packed weights.
+// Inputs [begin, end) of the R rows of x with V vectors of outputs, straight from the packed weights.
+// Between runs of inputs the sums (R, kStreamOutputs) wait in memory.
 template <class Panel, int R, int V>
-HWY_NOINLINE void direct_tile(const Product& p, int64_t output) {
+HWY_NOINLINE void direct_tile(const Product& p, int64_t output, int64_t begin, int64_t end,
+                              float* sums) {
   const int64_t panel = panel_bytes(Panel::kType, p.w.k);
-  const std::byte* block = p.w.data + output / kPanel * panel;
+  const std::byte* block =
+      p.w.data + output / kPanel * panel + begin / Panel::kBlock * Panel::kBytes;
   Tile<R, V, Rows> tile({p.x, p.w.k});
-  for (int64_t k = 0; k < p.w.k; k += Panel::kBlock, block += Panel::kBytes) {
+  if (begin > 0) tile.load_sums(sums, kStreamOutputs);
+  for (int64_t k = begin; k < end; k += Panel::kBlock, block += Panel::kBytes) {
     Panel::read(block, panel, output % kPanel, k, p.w.k, tile);
   }
-  write_tile(p, tile, 0, output);
+  if (end < p.w.k) {
+    tile.store_sums(sums, kStreamOutputs);
+  } else {
+    write_tile(p, tile, 0, output);
+  }
 }
 
 // Outputs [begin, end), multiples of the panel's.
 template <class Panel>
 struct Direct {
+  static_assert(kStreamInputs % Panel::kBlock == 0);
   const Product& p;
   int64_t begin, end;
   template <int R>
@@ -62,13 +75,23 @@ struct Direct {
     // Few rows are few sums: twice the vectors keep the multipliers busy.
     constexpr int kVectors = R <= 2 ? 2 * kTileVectors : kTileVectors;
     constexpr int64_t kOutputs = kVectors * kLanes;
-    int64_t output = begin;
-    if constexpr (kVectors > kTileVectors) {
-      for (; output + kOutputs <= end; output += kOutputs) {
-        direct_tile<Panel, R, kVectors>(p, output);
-      }
+    const int64_t inputs = Panel::kType == TensorType::F32 ? p.w.k : kStreamInputs;
+    alignas(64) float sums[R][kStreamOutputs];
+    for (int64_t first = begin; first < end; first += kStreamOutputs) {
+      const int64_t last = std::min(end, first + kStreamOutputs);
+      int64_t k = 0;
+      do {
+        const int64_t next = std::min(p.w.k, k + inputs);
+        int64_t output = first;
+        for (; output + kOutputs <= last; output += kOutputs) {
+          direct_tile<Panel, R, kVectors>(p, output, k, next, sums[0] + (output - first));
+        }
+        for (; output < last; output += kTileOutputs) {
+          direct_tile<Panel, R, kTileVectors>(p, output, k, next, sums[0] + (output - first));
+        }
+        k = next;
+      } while (k < p.w.k);
     }
-    for (; output < end; output += kTileOutputs) direct_tile<Panel, R, kTileVectors>(p, output);
   }
 };
 

@@ -294,6 +294,25 @@ TEST_P(Matmul, ARowDependsOnNothingButItself) {
   }
 }
 
+// The same product, put together from parts of the outputs.
+std::vector<float> by_parts(const std::vector<float>& x, int64_t m, const PackedMatrix& w, int parts,
+                            ThreadPool& threads, ActivationType activations) {
+  std::vector<float> together(m * w.n);
+  int64_t next = 0;
+  for (int p = 0; p < parts; ++p) {
+    const Outputs outputs = outputs_of(w.n, p, parts);
+    EXPECT_EQ(outputs.begin, next);
+    next = outputs.end;
+    const auto part = multiply(x, m, part_of(w, outputs), threads, activations);
+    for (int64_t r = 0; r < m; ++r) {
+      std::copy_n(part.begin() + r * outputs.size(), outputs.size(),
+                  together.begin() + r * w.n + outputs.begin);
+    }
+  }
+  EXPECT_EQ(next, w.n);
+  return together;
+}
+
 TEST_P(Matmul, PartsOfTheOutputsHaveTheBitsOfTheWhole) {
   for (const auto& [type, activations] : kinds()) {
     const int64_t k = type_info(type).block_elements == 256 ? 512 : 288;
@@ -303,20 +322,28 @@ TEST_P(Matmul, PartsOfTheOutputsHaveTheBitsOfTheWhole) {
         const std::vector<float> x = normals(random_, m * k);
         const std::vector<float> whole = multiply(x, m, w.packed, threads_, activations);
         for (const int parts : {1, 2, 3, 8}) {
-          std::vector<float> together(m * n);
-          int64_t next = 0;
-          for (int p = 0; p < parts; ++p) {
-            const Outputs outputs = outputs_of(n, p, parts);
-            ASSERT_EQ(outputs.begin, next);
-            next = outputs.end;
-            const auto part = multiply(x, m, part_of(w.packed, outputs), threads_, activations);
-            for (int64_t r = 0; r < m; ++r)
-              std::copy_n(part.begin() + r * outputs.size(), outputs.size(),
-                          together.begin() + r * n + outputs.begin);
-          }
-          EXPECT_EQ(next, n);
-          ASSERT_TRUE(same_bits(together, whole)) << type_info(type).name << " rows " << m;
+          ASSERT_TRUE(same_bits(by_parts(x, m, w.packed, parts, threads_, activations), whole))
+              << type_info(type).name << " rows " << m;
         }
+      }
+    }
+  }
+}
+
+// Few rows read several panels of the matrix in turn: each gives what it gives alone, also where
+// less than a whole turn is left.
+TEST_P(Matmul, PanelsSideBySideHaveTheBitsOfEachAlone) {
+  ThreadPool thread(1);
+  for (const auto& [type, activations] : kinds()) {
+    const int64_t k = type_info(type).block_elements == 256 ? 256 : 96;
+    for (const int64_t n : {617, 905}) {
+      const Weights w = make_weights(random_, type, n, k, threads_);
+      const int panels = static_cast<int>((n + 31) / 32);
+      for (const int64_t m : {1, 2, 3, 4}) {
+        const std::vector<float> x = normals(random_, m * k);
+        ASSERT_TRUE(same_bits(multiply(x, m, w.packed, thread, activations),
+                              by_parts(x, m, w.packed, panels, thread, activations)))
+            << type_info(type).name << " rows " << m << " outputs " << n;
       }
     }
   }
