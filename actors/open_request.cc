@@ -81,7 +81,10 @@ model::PolicyConfig policy_of(const protocol::Policy& asked, const protocol::Pol
 
 storage::Opened compose_opened(const Facts& facts, const protocol::OpenRequest& request) {
   storage::Opened opened;
-  opened.policy = to_record(policy_of(request.policy, facts.default_policy));
+  const model::PolicyConfig policy = policy_of(request.policy, facts.default_policy);
+  const std::string why = facts.refusal ? facts.refusal(policy) : "";
+  if (!why.empty()) throw model::ModelError("policy: " + why);
+  opened.policy = to_record(policy);
   opened.model = facts.fingerprint;
   const std::string family = request.template_family.empty() ? "auto" : request.template_family;
   const auto chat = model::ChatTemplate::make(family, facts.chat_template, facts.tokenizer);

@@ -31,6 +31,7 @@ FactsPtr make_facts(const SystemOptions& options) {
   facts.weight_bytes = options.model->tensors.bytes;
   facts.threads = options.threads;
   facts.shards = options.shards;
+  facts.refusal = options.refusal;
   facts.default_policy = options.default_policy;
   facts.max_sessions = static_cast<size_t>(options.max_sessions);
   facts.blocks_ahead = 2 * static_cast<size_t>(options.blocks);

@@ -31,13 +31,15 @@ struct SystemOptions {
   std::function<void(const protocol::SessionInfo&,
                      std::function<void(std::vector<protocol::ShardInfo>)>)>
       shards;
+  // Why new sessions of a policy are refused, as PolicyRefusal of facts.h; empty: none are.
+  std::function<std::string(const model::PolicyConfig&)> refusal;
   std::string version, store_path;
-  protocol::Policy default_policy;     // what an open that names none gets
-  int threads = 1;                     // of the engine, to report
-  int blocks = 1;                      // of one session that run in one plan
-  int rows = 16;                       // sessions that decode together
-  int max_sessions = 256;              // open at once
-  int64_t max_queued_bytes = 8 << 20;  // appended text a session holds before it pushes back
+  protocol::Policy default_policy;      // what an open that names none gets
+  int threads = 1;                      // of the engine, to report
+  int blocks = 1;                       // of one session that run in one plan
+  int rows = 16;                        // sessions that decode together
+  int max_sessions = 256;               // open at once
+  int64_t max_queued_bytes = 8 << 20;   // appended text a session holds before it pushes back
   int64_t unwritten_bytes = 256 << 20;  // units on their way to the store
 };
 

@@ -92,11 +92,9 @@ void require_serves(Device& device, const std::string& wanted, const model::Mode
                     const model::PolicyConfig& policy, const model::EngineOptions& options) {
   if (!device.on_gpu()) return;
   std::string why = model::gpu_refusal(model, options, device.info);
-  if (why.empty() && device.gpus.size() > 1) {
-    why = model::gpu_ring_refusal(policy, options);
-    if (!why.empty()) why = "a ring of GPUs: " + why;
-  } else if (why.empty()) {
-    why = model::gpu_refusal(policy, options);
+  if (why.empty()) {
+    why = device.gpus.size() > 1 ? model::gpu_ring_refusal(policy, options)
+                                 : model::gpu_refusal(policy, options);
   }
   if (!why.empty()) give_up(device, wanted, why);
 }

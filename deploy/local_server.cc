@@ -104,6 +104,9 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
       facts.gpu_budget = made->stats().gpu_budget;
       return made;
     };
+    system.refusal = [options = engine, ring = device.gpus.size() > 1](const auto& policy) {
+      return ring ? model::gpu_ring_refusal(policy, options) : model::gpu_refusal(policy, options);
+    };
     facts.shards = static_cast<int>(device.gpus.size());
     constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said
     system.blocks = engine.pass_tokens / kBlock;

@@ -215,7 +215,7 @@ class GpuShardEngine final : public Engine {
   std::unique_ptr<GpuRingContext> make_context(const PolicyConfig& config) {
     validate(config);
     if (const std::string why = gpu_ring_refusal(config, options_); !why.empty())
-      throw ModelError("a ring of GPUs cannot serve this policy: " + why);
+      throw ModelError("this policy cannot be served: " + why);
     return std::make_unique<GpuRingContext>(History(config, fingerprint()), *gpu_, memory_, angles_,
                                             link_.shard(), link_.shards(), model_->config.hidden);
   }
@@ -318,7 +318,7 @@ class GpuShardEngine final : public Engine {
 
 std::string gpu_ring_refusal(const PolicyConfig& policy, const EngineOptions& options) {
   if (policy.kind != PolicyKind::Exact)
-    return "it serves exact; " + to_string(policy.kind) + " runs on one GPU";
+    return "a ring of GPUs serves exact; " + to_string(policy.kind) + " runs on one GPU";
   if (policy.block > options.pass_tokens)
     return "block (" + std::to_string(policy.block) + ") must be at most " +
            std::to_string(options.pass_tokens);

@@ -56,6 +56,18 @@ TEST(OpenRequestTest, PolicyIsAskedThenTheServersThenItsOwn) {
   EXPECT_THROW(policy_of({.name = "", .vote = "nonsense"}, {}), model::ModelError);
 }
 
+TEST(OpenRequestTest, APolicyThatTheEngineDoesNotServeIsRefused) {
+  Facts facts;
+  facts.tokenizer = std::make_shared<const testing::FakeTokenizer>();
+  facts.refusal = [](const model::PolicyConfig& policy) {
+    return policy.kind == model::PolicyKind::Exact ? "" : "only exact";
+  };
+  auto request = named("a");
+  EXPECT_THROW(compose_opened(facts, request), model::ModelError);
+  request.policy.name = "exact";
+  EXPECT_EQ(compose_opened(facts, request).template_family, "raw");
+}
+
 TEST(OpenRequestTest, ANewSessionRecordsWhatWasChosen) {
   Facts facts;
   facts.tokenizer = std::make_shared<const testing::FakeTokenizer>();

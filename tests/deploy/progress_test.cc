@@ -1,6 +1,7 @@
 #include "deploy/progress.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <pty.h>
 #include <unistd.h>
 
@@ -23,9 +24,14 @@ class Terminal {
     for (const int fd : {before_, shown_, seen_}) close(fd);
   }
   std::string text() {
-    char buffer[4096];
-    const ssize_t size = read(seen_, buffer, sizeof buffer);
-    return size > 0 ? std::string(buffer, static_cast<size_t>(size)) : "";
+    std::string all;
+    for (pollfd ready{seen_, POLLIN, 0}; poll(&ready, 1, 100) == 1;) {
+      char buffer[4096];
+      const ssize_t size = read(seen_, buffer, sizeof buffer);
+      if (size <= 0) break;
+      all.append(buffer, static_cast<size_t>(size));
+    }
+    return all;
   }
 
  private:

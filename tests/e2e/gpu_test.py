@@ -5,11 +5,11 @@ import signal
 import tempfile
 import unittest
 
-from harness import FAILED, OK, REFUSED, USAGE, Case, make_model, run
+from harness import FAILED, OK, USAGE, Case, make_model, run
 
 # A model that a GPU's kernels serve.
 SHAPE = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 96}
-EXACT = ["--policy", "exact", "--block", "32"]
+EXACT = ["--policy", "exact"]
 TEXT = ("the quick onyx goblin jumps over a lazy dwarf; " * 30).encode()
 
 
@@ -76,7 +76,7 @@ class Gpu(Case):
         daemon = self.daemon("--device", "cuda", "--shards", 2, policy=EXACT)
         self.answer(daemon, text=TEXT)
         refused = self.ask(daemon, "--policy", "infllm", "--append", "-", session="other", text=TEXT)
-        self.assert_fails(refused, REFUSED, "exact", "infllm")
+        self.assert_fails(refused, USAGE, "a ring of GPUs serves exact", "infllm")
         self.answer(daemon, text=b"go on")
 
     def test_what_cannot_be_had(self):
