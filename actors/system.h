@@ -14,6 +14,7 @@
 namespace ringtide::model {
 class Engine;
 class Model;
+struct PolicyConfig;
 class UnitStore;
 }  // namespace ringtide::model
 namespace ringtide::storage {

@@ -3,11 +3,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
 #include <set>
-#include <string_view>
 
+#include "deploy/device_name.h"
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "kernels/gpu_load.h"
@@ -17,28 +15,9 @@ namespace ringtide::deploy {
 
 namespace {
 
-constexpr std::string_view kCuda = "cuda:";
-constexpr int kMostGpu = 99;  // a greater number is a typing error
-
-// The numbers of "cuda:0,2"; nothing where it is not that.
-std::optional<std::vector<int>> numbers_of(std::string_view wanted) {
-  if (!wanted.starts_with(kCuda)) return {};
-  std::vector<int> numbers;
-  const char* const end = wanted.data() + wanted.size();
-  for (const char* at = wanted.data() + kCuda.size();; ++at) {  // past a comma
-    int number = 0;
-    const auto [after, error] = std::from_chars(at, end, number);
-    if (error != std::errc() || number < 0 || number > kMostGpu) return {};
-    numbers.push_back(number);
-    if (after == end) return numbers;
-    if (*after != ',') return {};
-    at = after;
-  }
-}
-
 // A GPU for each shard.
 std::vector<int> choose(const std::string& wanted, int shards) {
-  std::vector<int> gpus = numbers_of(wanted).value_or(std::vector{0});
+  std::vector<int> gpus = gpu_numbers(wanted).value_or(std::vector{0});
   if (gpus.size() > 1 && gpus.size() != static_cast<size_t>(shards)) {
     throw Failure(Exit::Usage,
                   fmt::format("--device {} names {} GPUs; {}", wanted, gpus.size(),
@@ -63,11 +42,6 @@ void give_up(Device& device, const std::string& wanted, const std::string& why) 
 std::string Device::name() const {
   const std::set<int> cards(gpus.begin(), gpus.end());
   return cards.size() > 1 ? fmt::format("{} x {}", cards.size(), info.name) : info.name;
-}
-
-std::string wrong_device(const std::string& wanted) {
-  if (wanted == "auto" || wanted == "cpu" || wanted == "cuda" || numbers_of(wanted)) return "";
-  return "'" + wanted + "' is no device: write auto, cpu, cuda, cuda:N or cuda:N,N,...";
 }
 
 Device find_device(const std::string& wanted, int shards) {

@@ -24,9 +24,6 @@ struct Device {
   std::string name() const;
 };
 
-// Empty: `wanted` is a --device: "auto", "cpu", "cuda", "cuda:N" or a list, "cuda:0,2". Else what
-// is wrong.
-std::string wrong_device(const std::string& wanted);
 // Looks as --device says: a GPU for each shard, those of the list, or from number N on. Throws
 // Failure where cuda was asked for and cannot be had.
 Device find_device(const std::string& wanted, int shards = 1);

@@ -5,7 +5,7 @@
 #include <charconv>
 #include <optional>
 
-#include "deploy/device.h"
+#include "deploy/device_name.h"
 #include "deploy/model_cache.h"
 
 namespace ringtide::deploy {

@@ -31,7 +31,7 @@ struct ServerOptions {
   int64_t ram_budget = 0;  // 0: half of the machine's memory
   std::string kv_type = "f16";
   std::string activations = "int16";
-  std::string device = "auto";  // device.h: wrong_device()
+  std::string device = "auto";  // device_name.h
   int64_t gpu_memory = 0;       // 0: 90 % of what is free
   bool accept_loss = false;     // open a store whose log is damaged as far as it can be read
   protocol::ServerLimits limits;

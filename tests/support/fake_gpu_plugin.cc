@@ -14,7 +14,11 @@ int64_t number(const char* variable, int64_t otherwise) {
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) ringtide::kernels::Gpu* ringtide_open_gpu(
-    int, int index, std::string& reason) {
+    int interface, int index, std::string& reason) {
+  if (interface != ringtide::kernels::kGpuInterface) {
+    reason = "the fake GPU is of another build than this program";
+    return nullptr;
+  }
   const int64_t count = number("FAKE_GPUS", 2);
   if (index >= count) {
     reason = "there is no GPU " + std::to_string(index) + "; there are " + std::to_string(count);
