@@ -25,6 +25,13 @@ std::vector<int> choose(const std::string& wanted, int shards) {
                                           : fmt::format("there are {} shards", shards)));
   }
   while (gpus.size() < static_cast<size_t>(shards)) gpus.push_back(gpus.back() + 1);
+  // Kernels of shards wait for each other; those of more on one GPU need not run at once.
+  for (const int gpu : gpus) {
+    if (std::count(gpus.begin(), gpus.end(), gpu) > 2) {
+      throw Failure(Exit::Usage,
+                    fmt::format("--device {}: a GPU takes at most two shards of a ring", wanted));
+    }
+  }
   return gpus;
 }
 

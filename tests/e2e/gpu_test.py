@@ -89,6 +89,7 @@ class Gpu(Case):
         exact = ("--policy", "exact", "--shards")
         refused(FAILED, *exact, 3, "--device", "cuda", "says", "each of 3 shards", "no GPU 2")
         refused(USAGE, *exact, 3, "--device", "cuda:0,1", "says", "names 2 GPUs", "3 shards")
+        refused(USAGE, *exact, 3, "--device", "cuda:1,1,1", "says", "at most two shards")
         refused(USAGE, "--device", "cuda:0,1", "says", "--shards")
         for wrong in ("cuda:", "cuda:0,", "cuda:,1", "cuda:-1", "cuda:x", "cuda:100"):
             refused(USAGE, "--device", wrong, "says", wrong, "cuda:N,N")
