@@ -37,6 +37,7 @@ struct Joiner::Impl {
   KeeperActor writer;
   MailboxActor mailbox;
   MemberActor member;
+  std::optional<Net::Ending> ending;  // the member's
 };
 
 Joiner::Joiner(JoinerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
@@ -57,6 +58,7 @@ Joiner::Joiner(JoinerOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.units = &impl.units;
   parts.refused = [&impl](const std::string& why) { impl.refuse(why); };
   impl.member = system.spawn<caf::detached>(member, std::move(parts));
+  impl.ending.emplace(caf::actor_cast<caf::strong_actor_ptr>(impl.member));
 }
 
 Joiner::~Joiner() {
@@ -70,6 +72,7 @@ Joiner::~Joiner() {
   impl.shelf.abandon();
   impl.shelf.on_wake({});
   caf::anon_send_exit(impl.writer, reason);
+  impl.ending->wait(impl.net);
 }
 
 uint16_t Joiner::port() const { return impl_->port; }

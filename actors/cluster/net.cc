@@ -86,4 +86,16 @@ caf::strong_actor_ptr Net::connect(const Address& to, const std::set<std::string
   return found;
 }
 
+Net::Ending::Ending(const caf::strong_actor_ptr& actor) {
+  actor->get()->attach_functor([ended = ended_] { ended->set_value(); });
+}
+
+void Net::Ending::wait(Net& net) {
+  ended_->get_future().wait();
+  // What the actor's end has left to the network's thread comes before this.
+  auto done = std::make_shared<std::promise<void>>();
+  net.system_->middleman().backend().post([done] { done->set_value(); });
+  done->get_future().wait();
+}
+
 }  // namespace ringtide::actors::cluster

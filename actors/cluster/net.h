@@ -8,6 +8,7 @@
 #include <caf/actor_system_config.hpp>
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <set>
 #include <string>
@@ -37,6 +38,20 @@ class Net {
   Handle connect(const Address& to, std::chrono::milliseconds most) {
     return caf::actor_cast<Handle>(connect(to, system_->message_types<Handle>(), most));
   }
+
+  // The end of a detached actor whose handle others have got. When it ends, CAF has the network's
+  // thread let go of it; where that thread has stopped before it comes to that, destroying the
+  // system waits for the actor's thread for ever.
+  class Ending {
+   public:
+    // Made when the actor is spawned: whoever attaches first is told last.
+    explicit Ending(const caf::strong_actor_ptr& actor);
+    // Once it has been told to exit: until the system can be destroyed.
+    void wait(Net& net);
+
+   private:
+    std::shared_ptr<std::promise<void>> ended_ = std::make_shared<std::promise<void>>();
+  };
 
  private:
   uint16_t publish(caf::strong_actor_ptr actor, std::set<std::string> takes, const Address& at);
