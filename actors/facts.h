@@ -13,10 +13,11 @@
 
 namespace ringtide::actors {
 
-// Of a session as this process has it, who of a ring's shards holds what; calls `done` once, from
-// any thread.
-using AskShards = std::function<void(const protocol::SessionInfo& session,
-                                     std::function<void(std::vector<protocol::ShardInfo>)> done)>;
+// Of a session as this process has it, who of a ring's shards holds what; calls `done` once, from any
+// thread.
+using AskShards = std::function<void(
+    const protocol::SessionInfo& session,
+    std::function<void(std::vector<protocol::ShardInfo>)> done)>;
 
 // Why the engine does not serve sessions of a policy; empty: it does.
 using PolicyRefusal = std::function<std::string(const model::PolicyConfig&)>;
@@ -33,8 +34,8 @@ struct Facts {
   size_t max_queued_bytes = 8 << 20;
   AskShards shards;       // empty: no ring
   PolicyRefusal refusal;  // empty: every policy is served
-  size_t blocks_ahead =
-      2;  // that a session hands over: those of a plan that runs and of one that waits
+  // Blocks that a session hands over: those of a plan that runs and of one that waits.
+  size_t blocks_ahead = 2;
 };
 
 using FactsPtr = std::shared_ptr<const Facts>;

@@ -103,8 +103,7 @@ std::vector<int64_t> up_to(int64_t longest, std::vector<int64_t> lengths) {
 
 void bench_gpu(const BenchOptions& options, const std::shared_ptr<const model::Model>& model,
                const model::EngineOptions& engine_options, const Device& device, Figures& figures) {
-  const std::shared_ptr<kernels::Gpu> gpu = kernels::open_gpu(device.gpus[0]).gpu;
-  if (!gpu) throw Failure(Exit::Failed, "the GPU is gone");
+  const std::shared_ptr<kernels::Gpu> gpu = open_gpu(device.gpus[0]);
   const auto& c = model->config;
   const kernels::cuda::Heads shape{c.heads, c.kv_heads, c.head_dim};
   const auto prompts = up_to(options.longest, {8192, 32768, 131072});
@@ -149,9 +148,10 @@ void bench(BenchOptions& options) {
   engine.pass_tokens = pass_tokens(options);
   const std::string file = options.shape.empty() ? find_model(options.server.model) : "";
   if (!kernels::use_instruction_set(options.instruction_set)) {
-    throw Failure(Exit::Usage, fmt::format("--instruction-set {}: this processor has {}",
-                                           options.instruction_set,
-                                           fmt::join(kernels::instruction_sets(), ", ")));
+    throw Failure(Exit::Usage,
+                  fmt::format("--instruction-set {}: this processor has {}",
+                              options.instruction_set,
+                              fmt::join(kernels::instruction_sets(), ", ")));
   }
   const double start = model::wall_seconds();
   const auto model = file.empty() ? random_model(options.shape) : model::Model::load(file);
@@ -239,10 +239,9 @@ void add_bench(CLI::App& app, Command& chosen) {
               "Leave out contexts of more tokens (default 1048576)")
       ->check(CLI::Range(int64_t{1024}, int64_t{1} << 24))
       ->option_text("N");
-  add_setting(
-      command, "--pass-tokens", options->pass_tokens,
-      "Most tokens that a GPU, or a ring of them, takes in one pass (default 2048, of a ring "
-      "33792 a GPU)")
+  add_setting(command, "--pass-tokens", options->pass_tokens,
+              "Most tokens that a GPU, or a ring of them, takes in one pass (default 2048, of a ring "
+              "33792 a GPU)")
       ->check(CLI::Range(512, 1 << 20))
       ->option_text("N");
   add_setting(command, "--shards", options->shards,

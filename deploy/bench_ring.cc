@@ -6,8 +6,8 @@
 
 #include "deploy/bench_engine.h"
 #include "deploy/bench_store.h"
+#include "deploy/device.h"
 #include "deploy/failure.h"
-#include "kernels/gpu_load.h"
 #include "kernels/ring/plan.h"
 #include "model/gpu_ring.h"
 
@@ -17,12 +17,6 @@ namespace {
 
 // A pass of a long session may take seconds; a GPU that is gone is noticed later than that.
 constexpr std::chrono::seconds kDeadline{60};
-
-std::shared_ptr<kernels::Gpu> open(int index) {
-  kernels::GpuChoice choice = kernels::open_gpu(index);
-  if (!choice.gpu) throw Failure(Exit::Failed, "the ring needs another GPU: " + choice.reason);
-  return choice.gpu;
-}
 
 // Of each length that the engine has room for.
 using Rates = std::map<int64_t, Figure>;
@@ -45,7 +39,7 @@ Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
 std::unique_ptr<model::Engine> ring(const RingBench& b,
                                     std::optional<kernels::ring::Mode> only = {}) {
   return model::make_gpu_ring_engine(static_cast<int>(b.gpus.size()),
-                                     [&](int shard) { return open(b.gpus[shard]); }, b.model,
+                                     [&](int shard) { return open_gpu(b.gpus[shard]); }, b.model,
                                      b.engine, {.deadline = kDeadline, .only = only});
 }
 
@@ -83,7 +77,7 @@ void bench_ring(const RingBench& b, Figures& figures) {
   if (b.prefill || b.decode) {
     RingBench alone = b;
     alone.engine.pass_tokens = model::EngineOptions().pass_tokens;
-    const auto engine = model::make_gpu_engine(open(b.gpus[0]), b.model, alone.engine, store);
+    const auto engine = model::make_gpu_engine(open_gpu(b.gpus[0]), b.model, alone.engine, store);
     for (Part& part : parts) {
       if (!part.wanted) continue;
       part.one = measure(alone, *engine, part.decode);

@@ -14,7 +14,6 @@
 #include "deploy/model_cache.h"
 #include "deploy/shards.h"
 #include "deploy/store_access.h"
-#include "kernels/gpu_load.h"
 #include "kernels/threads.h"
 #include "model/cpu_weights.h"
 #include "model/engine.h"
@@ -36,21 +35,15 @@ struct LocalServer::Impl {
 
 namespace {
 
-std::shared_ptr<kernels::Gpu> open(int index) {
-  kernels::GpuChoice choice = kernels::open_gpu(index);
-  if (!choice.gpu) throw model::ModelError("a GPU is gone: " + choice.reason);
-  return std::move(choice.gpu);
-}
-
 // Of one GPU, or of one for each shard of a ring.
 std::unique_ptr<model::Engine> gpu_engine(const Device& device,
                                           const std::shared_ptr<const model::Model>& model,
                                           model::EngineOptions options, model::UnitStore& units) {
   const auto shards = static_cast<int>(device.gpus.size());
-  if (shards == 1) return model::make_gpu_engine(open(device.gpus[0]), model, options, units);
+  if (shards == 1) return model::make_gpu_engine(open_gpu(device.gpus[0]), model, options, units);
   options.gpu_memory = gpu_memory(device, options);
-  return model::make_gpu_ring_engine(shards, [&](int shard) { return open(device.gpus[shard]); },
-                                     model, options, {});
+  return model::make_gpu_ring_engine(
+      shards, [&](int shard) { return open_gpu(device.gpus[shard]); }, model, options, {});
 }
 
 std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
@@ -104,8 +97,8 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
       facts.gpu_budget = made->stats().gpu_budget;
       return made;
     };
-    system.refusal = [options = engine, ring = device.gpus.size() > 1](const auto& policy) {
-      return ring ? model::gpu_ring_refusal(policy, options) : model::gpu_refusal(policy, options);
+    system.refusal = [device, options = engine](const model::PolicyConfig& policy) {
+      return refusal(device, policy, options);
     };
     facts.shards = static_cast<int>(device.gpus.size());
     constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said

@@ -157,10 +157,9 @@ void add_cluster_options(CLI::App* app, ClusterOptions& options) {
               "reach needs certificates (default: 127.0.0.1, any free port)")
       ->option_text("ADDR")
       ->group(group);
-  add_setting(
-      app, "--unit-copies", options.unit_copies,
-      "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
-      "at a time computes none again")
+  add_setting(app, "--unit-copies", options.unit_copies,
+              "Shards that keep each unit in their stores (default: 2): a ring that loses one fewer "
+              "at a time computes none again")
       ->check(CLI::Range(1, 64))
       ->option_text("N")
       ->group(group);
@@ -215,10 +214,9 @@ void add_policy_options(CLI::App* app, protocol::Policy& policy) {
          "Groups of 64 units that a lookup compares one by one, out of all, which it compares as "
          "wholes (default 32)",
          1);
-  add_setting(
-      app, "--vote", policy.vote,
-      "How heads agree on units: 'softmax' (default) of each head's inner products first, or "
-      "their plain 'sum'")
+  add_setting(app, "--vote", policy.vote,
+              "How heads agree on units: 'softmax' (default) of each head's inner products first, or "
+              "their plain 'sum'")
       ->check(CLI::IsMember({"sum", "softmax"}))
       ->option_text("NAME")
       ->group(group);

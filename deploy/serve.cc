@@ -39,7 +39,7 @@ void write_address_file(const std::string& path, const std::string& address) {
 
 std::string show_shards(const ServerFacts& f) {
   if (f.shards == 1 && f.shard_address.empty()) return "none";
-  if (f.shard_address.empty()) return fmt::format("{}, a GPU each", f.shards);
+  if (f.shard_address.empty()) return fmt::format("{}, of this process", f.shards);
   return fmt::format("{} in the ring; more can join at {}", f.shards, f.shard_address);
 }
 

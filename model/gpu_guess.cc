@@ -75,8 +75,7 @@ void GpuGuess::bring() {
   gpu_.wait(Gpu::Queue::Fetch, *looked_up_);
   gpu_.wait(Gpu::Queue::Fetch, *chosen_);
   gpu_.use(Gpu::Queue::Fetch);
-  gpu_.assign_slots(next_);
-  gpu_.fetch_units(next_);
+  gpu_.place_units(next_);
   gpu_.record(*there_, Gpu::Queue::Fetch);
   gpu_.use(Gpu::Queue::Compute);
 }

@@ -406,8 +406,7 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
       lookup.tick = s.ticks.device;
       lookup_.choose(lookup, careful);
       if (guesses && l > 0) guess_->await();
-      lookup_.assign(lookup);
-      lookup_.copy(lookup, careful);
+      lookup_.place(lookup, careful);
       if (guesses_next) guess_->bring();
     }
     attention.q_near = q_near_.half(l * layer_q());

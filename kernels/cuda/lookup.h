@@ -68,12 +68,11 @@ int64_t lookup_scratch(const Heads& shape, int32_t rows, int32_t max_sealed, int
 // choose: relevance and the best units (ties: the lower). Relevance is float32, summed over heads in
 // order of heads; independent of rows. Representatives and `memory` are read before the kernel in
 // front of it on the stream has ended: that one must not be what writes them.
-// assign: for each chosen unit a slot; those not in one yet take the slots used longest ago (ties: the
-// lower slot) that this lookup does not use. Slots are used at `tick`, or later if they were already.
-// Writes refs, counts, missing. The kernel in front on the stream must not be what writes slots.
-// fetch: copies what has a slot since the last assign of this scratch and was not in one.
+// place: for each chosen unit a slot; those not in one yet take the slots used longest ago (ties: the
+// lower slot) that this lookup does not use, and are copied there. Slots are used at `tick`, or later
+// if they were already. Writes refs, counts, missing. The kernel in front on the stream must not be
+// what writes slots.
 void choose_units(const Lookup& a, cudaStream_t stream);
-void assign_slots(const Lookup& a, cudaStream_t stream);
-void fetch_units(const Lookup& a, cudaStream_t stream);
+void place_units(const Lookup& a, cudaStream_t stream);
 
 }  // namespace ringtide::kernels::cuda

@@ -156,19 +156,18 @@ __global__ void __launch_bounds__(kCopyThreads)
 
 }  // namespace
 
-void assign_slots(const Lookup& a, cudaStream_t stream) {
+void place_units(const Lookup& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   if (a.max_select > kMaxSelect)
-    throw std::invalid_argument("assign_slots: " + std::to_string(a.max_select) +
+    throw std::invalid_argument("place_units: " + std::to_string(a.max_select) +
                                 " units wanted at once; at most " + std::to_string(kMaxSelect));
-  launch("assign_slots", assign, a.rows, kThreads, 0, stream, a, LookupScratch(a));
-}
-
-void fetch_units(const Lookup& a, cudaStream_t stream) {
-  if (a.rows == 0 || a.max_select == 0) return;
-  const int64_t vectors = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim / 8;
-  launch("fetch_units", fetch, dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream, a,
-         LookupScratch(a), vectors);
+  const LookupScratch scratch(a);
+  launch("place_units", assign, a.rows, kThreads, 0, stream, a, scratch);
+  if (a.max_select > 0) {
+    const int64_t vectors = int64_t{2} * a.shape.kv_heads * a.unit * a.shape.head_dim / 8;
+    launch("place_units", fetch, dim3(kCopyBlocks, a.rows), kCopyThreads, 0, stream, a, scratch,
+           vectors);
+  }
 }
 
 }  // namespace ringtide::kernels::cuda

@@ -61,6 +61,17 @@ class Gpu(Case):
             self.assertEqual(self.answers(*flags), alone, device)
         self.assertEqual(self.answers(*flags, kill=True), alone)
 
+    def test_a_gpu_of_a_ring_fails(self):
+        alone = self.answers("--device", "cuda")
+        fault = os.environ["FAKE_GPU_FAULT"] = self.path("fault")
+        self.addCleanup(os.environ.pop, "FAKE_GPU_FAULT")
+        daemon = self.daemon("--device", "cuda", "--shards", 2, policy=EXACT)
+        self.assertEqual(self.answer(daemon, text=TEXT), alone[0])
+        self.path("fault", b"")
+        self.assertEqual(self.answer(daemon, text=b"and then?"), alone[1])
+        self.assertFalse(os.path.exists(fault), "a GPU has failed")
+        self.assertIn("the fake GPU has failed", daemon.errors())
+
     def test_a_ring_says_what_it_is(self):
         daemon = self.daemon("--shards", 2, policy=EXACT)
         self.assertEqual(daemon.ready["device"], "2 x fake")

@@ -122,8 +122,10 @@ void attend(const Heads& s, int unit, const Arena& arena, const bf16* q_near, co
 
 class FakeGpu final : public Gpu {
  public:
-  FakeGpu(int64_t memory, FakeGpuCounts* counts)
-      : memory_(memory), counts_(counts ? *counts : own_counts_) {}
+  FakeGpu(int64_t memory, FakeGpuCounts* counts, std::function<void()> at_launch)
+      : memory_(memory),
+        counts_(counts ? *counts : own_counts_),
+        at_launch_(std::move(at_launch)) {}
   ~FakeGpu() override {
     for (const auto& [p, bytes] : device_) std::free(p);
     for (const auto& [p, bytes] : host_) std::free(p);
@@ -191,6 +193,7 @@ class FakeGpu final : public Gpu {
   std::unique_ptr<Graph> end_graph() override { return std::move(capturing_); }
   void launch(Graph& graph) override {
     ++counts_.launches;
+    if (at_launch_) at_launch_();
     for (auto& operation : static_cast<FakeGraph&>(graph).operations) operation();
   }
 
@@ -468,13 +471,11 @@ class FakeGpu final : public Gpu {
       for (int32_t r = 0; r < a.rows; ++r) choose(a, r);
     });
   }
-  // Copies too, so that nothing is left to fetch.
-  void assign_slots(const Lookup& a) override {
+  void place_units(const Lookup& a) override {
     run([=] {
       for (int32_t r = 0; r < a.rows; ++r) place(a, r);
     });
   }
-  void fetch_units(const Lookup&) override {}
 
   int64_t sample_scratch(int32_t, int32_t) const override { return 1; }
   void sample(float* logits, int32_t rows, int32_t vocabulary, const SampleRow* params,
@@ -673,6 +674,7 @@ class FakeGpu final : public Gpu {
   int64_t memory_, used_ = 0;
   FakeGpuCounts own_counts_;
   FakeGpuCounts& counts_;
+  const std::function<void()> at_launch_;
   Blocks device_, host_;
   std::deque<std::function<void()>> copies_;  // of the copy queue, not run yet
   uint64_t copies_taken_ = 0;
@@ -681,8 +683,9 @@ class FakeGpu final : public Gpu {
 
 }  // namespace
 
-std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts) {
-  return std::make_unique<FakeGpu>(memory_bytes, counts);
+std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts,
+                                            std::function<void()> at_launch) {
+  return std::make_unique<FakeGpu>(memory_bytes, counts, std::move(at_launch));
 }
 
 }  // namespace ringtide::testing

@@ -227,8 +227,7 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
         picks.insert(picks.end(), one.begin(), one.end());
       }
       chosen.set(picks);
-      assign_slots(a, nullptr);
-      fetch_units(a, nullptr);
+      place_units(a, nullptr);
       const auto got_refs = refs.host();
       const auto got_counts = counts.host(), got_missing = missing.host();
       const auto got_arena = arena.host();
