@@ -13,33 +13,15 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kernels/half.h"
+#include "tests/support/fake_operations.h"
 #include "tests/support/fake_ring.h"
+#include "tests/support/fake_values.h"
 
 namespace ringtide::testing {
 namespace {
 
 using namespace kernels;        // NOLINT: the whole file is about these
 using namespace kernels::cuda;  // NOLINT
-
-using Half = uint16_t;  // the bits of a bf16
-
-float value(const bf16* p, int64_t i) { return bfloat_to_float(reinterpret_cast<const Half*>(p)[i]); }
-
-void store(bf16* p, int64_t i, float f) {
-  reinterpret_cast<Half*>(p)[i] = float_to_bfloat(f);
-}
-
-const bf16* at(const bf16* p, int64_t i) {
-  return reinterpret_cast<const bf16*>(reinterpret_cast<const Half*>(p) + i);
-}
-bf16* at(bf16* p, int64_t i) { return reinterpret_cast<bf16*>(reinterpret_cast<Half*>(p) + i); }
-
-float dot(const bf16* a, const bf16* b, int n) {
-  float sum = 0;
-  for (int j = 0; j < n; ++j) sum += value(a, j) * value(b, j);
-  return sum;
-}
 
 struct FakeEvent : Gpu::Event {
   bool recorded = false;
@@ -49,76 +31,6 @@ struct FakeEvent : Gpu::Event {
 struct FakeGraph : Gpu::Graph {
   std::vector<std::function<void()>> operations;
 };
-
-// Where a query's result goes: o32 in place of o where it is set.
-struct Result {
-  bf16* o;
-  float* o32;
-  float* lse;
-};
-// What it saw before; null: nothing.
-struct Before {
-  const float* o = nullptr;
-  const float* lse = nullptr;
-};
-
-// One softmax over all that a query sees, list by list; two passes in float64.
-void attend(const Heads& s, int unit, const Arena& arena, const bf16* q_near, const bf16* q_far,
-            int64_t p, const Lists& lists, int near_offset, int far_offset, Band near_band,
-            Band far_band, float scale, const Before& before, const Result& result) {
-  struct Key {
-    double logit;
-    const bf16* v;
-  };
-  std::vector<Key> keys;
-  std::vector<double> out(s.head_dim);
-  for (int h = 0; h < s.heads; ++h) {
-    keys.clear();
-    const int64_t head = int64_t{h / s.group()} * unit;
-    const auto see = [&](const KvList& list, int offset, const bf16* q, Band band) {
-      const int32_t n = list.refs && list.count ? *list.count : 0;
-      if (n > list.max_count) throw std::logic_error("a list is longer than its bound");
-      for (int32_t i = 0; i < n; ++i) {
-        const KvRef& r = list.refs[i];
-        for (int32_t t = r.begin; t < r.end; ++t) {
-          const int64_t distance = p - (r.position + t);
-          if (distance < band.nearest || distance > band.farthest) continue;
-          const int64_t k = r.k_row + offset + head + t, v = r.v_row + offset + head + t;
-          if (k < 0 || k >= arena.rows || v < 0 || v >= arena.rows)
-            throw std::logic_error("a block lies outside the arena");
-          keys.push_back({scale * dot(at(q, int64_t{h} * s.head_dim),
-                                      at(arena.base, k * s.head_dim), s.head_dim),
-                          at(arena.base, v * s.head_dim)});
-        }
-      }
-    };
-    see(lists.near, near_offset, q_near, near_band);
-    see(lists.far, far_offset, q_far, far_band);
-    see(lists.units, 0, q_far, far_band);
-    double top = before.lse ? before.lse[h] : -std::numeric_limits<double>::infinity();
-    const bool seen = !keys.empty() || top > -std::numeric_limits<double>::infinity();
-    for (const Key& k : keys) top = std::max(top, k.logit);
-    double total = seen && before.lse ? std::exp(before.lse[h] - top) : 0;
-    for (int j = 0; j < s.head_dim; ++j)
-      out[j] = total > 0 ? total * before.o[int64_t{h} * s.head_dim + j] : 0;
-    for (const Key& k : keys) {
-      const double w = std::exp(k.logit - top);
-      total += w;
-      for (int j = 0; j < s.head_dim; ++j) out[j] += w * value(k.v, j);
-    }
-    for (int j = 0; j < s.head_dim; ++j) {
-      const int64_t to = int64_t{h} * s.head_dim + j;
-      const float x = seen ? static_cast<float>(out[j] / total) : 0.0f;
-      if (result.o32)
-        result.o32[to] = x;
-      else
-        store(result.o, to, x);
-    }
-    if (result.lse)
-      result.lse[h] = seen ? static_cast<float>(top + std::log(total))
-                           : -std::numeric_limits<float>::infinity();
-  }
-}
 
 class FakeGpu final : public Gpu {
  public:
@@ -239,67 +151,17 @@ class FakeGpu final : public Gpu {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t i = 0; i < n; ++i) {
           const float g = value(x, r * 2 * n + i), up = value(x, r * 2 * n + n + i);
-          const float a = gate == Gate::Silu
-                              ? g / (1 + std::exp(-g))
-                              : g / 2 * (1 + std::tanh(0.7978845608f * (g + 0.044715f * g * g * g)));
+          const float a =
+              gate == Gate::Silu
+                  ? g / (1 + std::exp(-g))
+                  : g / 2 * (1 + std::tanh(0.7978845608f * (g + 0.044715f * g * g * g)));
           store(y, r * n + i, a * up);
         }
     });
   }
 
   void split_qkv(const Qkv& a) override {
-    run([=] {
-      const int dim = a.shape.head_dim, half = dim / 2;
-      const int heads = a.shape.heads, kv = a.shape.kv_heads;
-      std::vector<float> x(dim);
-      for (int64_t r = 0; r < a.rows; ++r) {
-        const TokenPlace& place = a.place[r];
-        for (int h = 0; h < heads + 2 * kv; ++h) {
-          const int64_t in = (r * (heads + 2 * kv) + h) * dim;
-          for (int j = 0; j < dim; ++j)
-            x[j] = value(a.qkv, in + j) + (a.bias ? a.bias[int64_t{h} * dim + j] : 0);
-          const float* norm = h < heads ? a.q_norm : h < heads + kv ? a.k_norm : nullptr;
-          if (norm) {
-            double squares = 0;
-            for (float v : x) squares += double{v} * v;
-            const float scale = static_cast<float>(1 / std::sqrt(squares / dim + a.norm_eps));
-            for (int j = 0; j < dim; ++j) x[j] *= scale * norm[j];
-          }
-          if (h >= heads)  // rotated as it is kept
-            for (float& v : x) v = bfloat_to_float(float_to_bfloat(v));
-          const auto rotated = [&](int32_t angle, int j) {
-            const float c = a.cos[int64_t{angle} * half + j % half];
-            const float s = a.sin[int64_t{angle} * half + j % half];
-            return j < half ? x[j] * c - x[j + half] * s : x[j - half] * s + x[j] * c;
-          };
-          if (h < heads) {
-            const int64_t out = (r * heads + h) * dim;
-            for (int j = 0; j < dim; ++j) {
-              store(a.q_near, out + j, rotated(place.near_angle, j));
-              if (a.q_far) store(a.q_far, out + j, rotated(place.far_angle, j));
-              if (a.q_raw) store(a.q_raw, out + j, x[j]);
-            }
-            if (!a.q_lookup) continue;
-            for (float& v : x) v = bfloat_to_float(float_to_bfloat(v));
-            for (int j = 0; j < dim; ++j)
-              store(a.q_lookup, out + j, rotated(a.lookup_angle[r], j));
-          } else {
-            const int64_t g = int64_t{(h - heads) % kv} * a.unit + a.row_offset;
-            for (int j = 0; j < dim; ++j) {
-              const auto keep = [&](int32_t to, float value) {
-                if (to >= 0) store(a.arena.base, (to + g) * dim + j, value);
-              };
-              if (h >= heads + kv) {
-                keep(place.v_row, x[j]);
-                continue;
-              }
-              keep(place.raw_row, x[j]);
-              keep(place.rotated_row, rotated(place.near_angle, j));
-            }
-          }
-        }
-      }
-    });
+    run([=] { fake_split_qkv(a); });
   }
   void rotate_plane(const Heads& shape, int unit, Arena arena, int32_t src_row, int32_t dst_row,
                     const float* cos, const float* sin, int32_t angle) override {
@@ -346,14 +208,15 @@ class FakeGpu final : public Gpu {
     run([=] {
       const int64_t row = int64_t{a.shape.heads} * a.shape.head_dim;
       for (int64_t i = 0; i < a.m; ++i)
-        attend(a.shape, a.unit, a.arena, at(a.q_near, i * a.q_stride), at(a.q_far, i * a.q_stride),
-               a.positions ? a.positions[i / kPositionRun] + i % kPositionRun : a.position + i,
-               a.lists, a.lists.near.row_offset, a.lists.far.row_offset, a.near_band, a.far_band,
-               a.scale,
-               {a.o_before ? a.o_before + i * row : nullptr,
-                a.lse_before ? a.lse_before + i * a.shape.heads : nullptr},
-               {a.o ? at(a.o, i * row) : nullptr, a.o32 ? a.o32 + i * row : nullptr,
-                a.lse ? a.lse + i * a.shape.heads : nullptr});
+        fake_attend(a.shape, a.unit, a.arena, at(a.q_near, i * a.q_stride),
+                    at(a.q_far, i * a.q_stride),
+                    a.positions ? a.positions[i / kPositionRun] + i % kPositionRun : a.position + i,
+                    a.lists, a.lists.near.row_offset, a.lists.far.row_offset, a.near_band,
+                    a.far_band, a.scale,
+                    {a.o_before ? a.o_before + i * row : nullptr,
+                     a.lse_before ? a.lse_before + i * a.shape.heads : nullptr},
+                    {a.o ? at(a.o, i * row) : nullptr, a.o32 ? a.o32 + i * row : nullptr,
+                     a.lse ? a.lse + i * a.shape.heads : nullptr});
     });
   }
   int64_t decode_attention_scratch(const Heads&, int32_t, int32_t) const override { return 1; }
@@ -365,11 +228,11 @@ class FakeGpu final : public Gpu {
         if (l.near.max_count > a.max_near || l.far.max_count > a.max_far ||
             l.units.max_count > a.max_units)
           throw std::logic_error("decode_attention: a list is longer than the launch");
-        attend(a.shape, a.unit, a.arena, at(a.q_near, r * row), at(a.q_far, r * row),
-               a.position[r], l, a.row_offset, a.row_offset, a.near_band[r], a.far_band[r],
-               a.scale, {},
-               {a.o ? at(a.o, r * row) : nullptr, a.o32 ? a.o32 + r * row : nullptr,
-                a.lse ? a.lse + int64_t{r} * a.shape.heads : nullptr});
+        fake_attend(a.shape, a.unit, a.arena, at(a.q_near, r * row), at(a.q_far, r * row),
+                    a.position[r], l, a.row_offset, a.row_offset, a.near_band[r], a.far_band[r],
+                    a.scale, {},
+                    {a.o ? at(a.o, r * row) : nullptr, a.o32 ? a.o32 + r * row : nullptr,
+                     a.lse ? a.lse + int64_t{r} * a.shape.heads : nullptr});
       }
     });
   }
@@ -387,7 +250,8 @@ class FakeGpu final : public Gpu {
         for (float& m : mean) m /= static_cast<float>(begin[r + 1] - begin[r]);
         for (int h = 0; h < shape.heads; ++h)
           for (int j = 0; j < half; ++j) {
-            const float c = cos[int64_t{angle[r]} * half + j], s = sin[int64_t{angle[r]} * half + j];
+            const float c = cos[int64_t{angle[r]} * half + j],
+                        s = sin[int64_t{angle[r]} * half + j];
             const float x = mean[h * dim + j], y = mean[h * dim + half + j];
             store(out, r * row + h * dim + j, x * c - y * s);
             store(out, r * row + h * dim + half + j, x * s + y * c);
@@ -397,83 +261,21 @@ class FakeGpu final : public Gpu {
   }
 
   void learn(const Learn& a) override {
-    run([=] {
-      const int dim = a.shape.head_dim;
-      const int64_t row = int64_t{a.shape.heads} * dim;
-      for (int32_t i = 0; i < a.run_count * a.layers; ++i) {
-        const LearnRun& run = a.runs[i % a.run_count];
-        const int32_t layer = i / a.run_count;
-        const bf16* const q = at(a.q, layer * a.layer_q);
-        const int64_t sum_offset = a.sum_offset + layer * row;
-        const int64_t logit_offset = a.logit_offset + int64_t{layer} * a.shape.heads * a.unit;
-        const int32_t row_offset = a.row_offset + layer * a.layer_rows;
-        const auto score = [&](int32_t plane, int64_t position, int32_t end, float* sums) {
-          if (!sums) return;
-          for (int32_t i = run.q_begin; i < run.q_end; ++i)
-            for (int h = 0; h < a.shape.heads; ++h)
-              for (int32_t t = 0; t < end; ++t) {
-                const int64_t distance = run.q_position + i - run.q_begin - position - t;
-                if (distance < 0 || distance >= a.window) continue;
-                const int64_t k = plane + row_offset + int64_t{h / a.shape.group()} * a.unit + t;
-                sums[logit_offset + int64_t{h} * a.unit + t] +=
-                    a.scale * dot(at(q, i * row + int64_t{h} * dim), at(a.arena.base, k * dim), dim);
-              }
-        };
-        if (run.query_sum)
-          for (int32_t i = run.q_begin; i < run.q_end; ++i)
-            for (int64_t j = 0; j < row; ++j) run.query_sum[sum_offset + j] += value(q, i * row + j);
-        score(run.own_row, run.own_position, run.own_end, run.own_sums);
-        score(run.leaving_row, run.leaving_position, a.unit, run.leaving_sums);
-      }
-    });
+    run([=] { fake_learn(a); });
   }
   void represent(const Represent& a) override {
-    run([=] {
-      const int dim = a.shape.head_dim;
-      const int64_t row = int64_t{a.shape.heads} * dim;
-      const int32_t take = std::min(a.take, a.unit - a.begin);
-      std::vector<float> score(a.unit);
-      std::vector<int32_t> order;
-      for (int32_t l = a.first_layer; l < a.end_layer; ++l)
-        for (int h = 0; h < a.shape.heads; ++h) {
-          const int64_t g = int64_t{h / a.shape.group()} * a.unit + int64_t{l} * a.layer_rows;
-          for (int32_t t = 0; t < a.unit; ++t) {
-            score[t] = a.logit_sums[(int64_t{l} * a.shape.heads + h) * a.unit + t];
-            float logit = 0;
-            for (int j = 0; j < dim; ++j) {
-              float sum = 0;
-              for (int32_t w = 0; w < a.whole; ++w)
-                sum += a.query_sums[w][l * row + int64_t{h} * dim + j];
-              logit += sum * value(a.arena.base, (a.rotated_row + g + t) * dim + j);
-            }
-            score[t] += a.scale * logit;
-          }
-          order.resize(a.unit - a.begin);
-          std::iota(order.begin(), order.end(), a.begin);
-          std::stable_sort(order.begin(), order.end(),
-                           [&](int32_t x, int32_t y) { return score[x] > score[y]; });
-          for (int j = 0; j < dim; ++j) {
-            float mean = 0;
-            for (int32_t i = 0; i < take; ++i)
-              mean += value(a.arena.base, (a.raw_row + g + order[i]) * dim + j);
-            if (take > 0) mean /= static_cast<float>(take);
-            const int64_t to = int64_t{h} * dim + j;
-            a.out32[l * row + to] = mean;
-            store(a.group, (int64_t{l} * kIndexGroup + a.slot) * row + to, mean);
-          }
-        }
-    });
+    run([=] { fake_represent(a); });
   }
 
   int64_t lookup_scratch(const Heads&, int32_t, int32_t, int32_t) const override { return 1; }
   void choose_units(const Lookup& a) override {
     run([=] {
-      for (int32_t r = 0; r < a.rows; ++r) choose(a, r);
+      for (int32_t r = 0; r < a.rows; ++r) fake_choose(a, r);
     });
   }
   void place_units(const Lookup& a) override {
     run([=] {
-      for (int32_t r = 0; r < a.rows; ++r) place(a, r);
+      for (int32_t r = 0; r < a.rows; ++r) fake_place(a, r);
     });
   }
 
@@ -482,7 +284,7 @@ class FakeGpu final : public Gpu {
               int32_t* tokens, float*) override {
     run([=] {
       for (int32_t r = 0; r < rows; ++r)
-        tokens[r] = sampled(logits + int64_t{r} * vocabulary, vocabulary, params[r]);
+        tokens[r] = fake_sample(logits + int64_t{r} * vocabulary, vocabulary, params[r]);
     });
   }
 
@@ -555,120 +357,6 @@ class FakeGpu final : public Gpu {
             p.y32[r * p.n + i] = sum + (p.write == cuda::Write::Add ? p.y32[r * p.n + i] : 0);
         }
     });
-  }
-
-  static void choose(const Lookup& a, int32_t r) {
-    const Memory& m = a.memory[r];
-    const int dim = a.shape.head_dim;
-    const int64_t row = int64_t{a.shape.heads} * dim;
-    if (m.sealed > a.max_sealed || m.select > a.max_select)
-      throw std::logic_error("choose_units: more than its bound");
-    std::vector<int32_t> units(std::max(0, m.sealed - m.first));
-    std::iota(units.begin(), units.end(), m.first);
-    if (static_cast<int32_t>(units.size()) > m.select) {
-      std::vector<float> relevance(m.sealed), votes(m.sealed);
-      for (int h = 0; h < a.shape.heads; ++h) {
-        float top = -std::numeric_limits<float>::infinity();
-        for (int32_t u : units) {
-          votes[u] = dot(at(a.q, r * row + int64_t{h} * dim),
-                         at(m.groups[u / kIndexGroup],
-                            (int64_t{a.layer} * kIndexGroup + u % kIndexGroup) * row + int64_t{h} * dim),
-                         dim);
-          top = std::max(top, votes[u]);
-        }
-        float total = 0;
-        const float scale = 1 / std::sqrt(static_cast<float>(dim));
-        if (a.vote == Vote::Softmax) {
-          for (int32_t u : units) total += votes[u] = std::exp((votes[u] - top) * scale);
-          for (int32_t u : units) votes[u] /= total;
-        }
-        for (int32_t u : units) relevance[u] += votes[u];
-      }
-      std::stable_sort(units.begin(), units.end(),
-                       [&](int32_t x, int32_t y) { return relevance[x] > relevance[y]; });
-      units.resize(m.select);
-      std::sort(units.begin(), units.end());
-    }
-    for (int32_t i = 0; i < a.max_select; ++i)
-      a.chosen[r * a.max_select + i] = i < static_cast<int32_t>(units.size()) ? units[i] : -1;
-  }
-
-  static void place(const Lookup& a, int32_t r) {
-    const Memory& m = a.memory[r];
-    const Slots& slots = a.slots[r];
-    const int64_t plane = int64_t{a.shape.kv_heads} * a.unit;
-    const int64_t chunk = 2 * plane * a.shape.head_dim * static_cast<int64_t>(sizeof(Half));
-    const int32_t* chosen = a.chosen + r * a.max_select;
-    const int64_t now = *a.tick;
-    std::vector<int32_t> slot_of(a.max_select, -1);
-    std::vector<bool> used(slots.slots);
-    for (int32_t i = 0; i < a.max_select && chosen[i] >= 0; ++i)
-      for (int32_t s = 0; s < slots.slots; ++s)
-        if (slots.unit[s] == chosen[i]) {
-          slot_of[i] = s;
-          used[s] = true;
-        }
-    int32_t count = 0, missing = 0;
-    for (int32_t i = 0; i < a.max_select; ++i) a.missing[r * a.max_select + i] = -1;
-    for (int32_t i = 0; i < a.max_select && chosen[i] >= 0; ++i) {
-      const int32_t u = chosen[i];
-      const bool fetched = slot_of[i] < 0;
-      if (!fetched) {
-        ++a.totals[r].hits;
-      } else if (!m.payload[u]) {
-        ++a.totals[r].missing;
-        a.missing[r * a.max_select + missing++] = u;
-        continue;
-      } else {
-        int32_t best = -1;
-        for (int32_t s = 0; s < slots.slots; ++s)
-          if (!used[s] && (best < 0 || slots.used[s] < slots.used[best])) best = s;
-        slot_of[i] = best;
-        used[best] = true;
-        slots.unit[best] = u;
-        std::memcpy(static_cast<void*>(at(a.arena.base, (slots.first_row + best * 2 * plane) *
-                                                            a.shape.head_dim)),
-                    m.payload[u] + a.layer * chunk, chunk);
-        ++a.totals[r].fetched;
-      }
-      slots.used[slot_of[i]] = fetched ? now : std::max(slots.used[slot_of[i]], now);
-      const int32_t k = slots.first_row + static_cast<int32_t>(slot_of[i] * 2 * plane);
-      a.refs[r * a.max_select + count++] = {k, static_cast<int32_t>(k + plane), u == 0 ? m.sinks : 0,
-                                            a.unit, int64_t{u} * a.unit};
-    }
-    a.counts[r] = count;
-  }
-
-  static int32_t sampled(float* x, int32_t n, const SampleRow& p) {
-    if (p.repetition_penalty != 1 && p.repetition_penalty > 0) {
-      std::vector<int32_t> seen(p.recent, p.recent + p.recent_count);
-      std::sort(seen.begin(), seen.end());
-      seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-      for (int32_t t : seen)
-        if (t >= 0 && t < n)
-          x[t] = x[t] > 0 ? x[t] / p.repetition_penalty : x[t] * p.repetition_penalty;
-    }
-    std::vector<int32_t> order(n);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return x[a] > x[b]; });
-    if (!(p.temperature > 0)) return order[0];
-    if (p.top_k > 0 && p.top_k < n) order.resize(p.top_k);
-    const double top = x[order[0]];
-    const auto weight = [&](int32_t i) { return std::exp((x[i] - top) / p.temperature); };
-    if (p.min_p > 0)
-      std::erase_if(order, [&](int32_t i) { return weight(i) < std::min(p.min_p, 1.0f); });
-    double total = 0, held = 0;
-    for (int32_t i : order) total += weight(i);
-    if (p.top_p < 1)
-      for (size_t i = 0; i < order.size(); ++i)
-        if ((held += weight(order[i])) >= p.top_p * total) order.resize(i + 1);
-    std::sort(order.begin(), order.end());
-    total = 0;
-    for (int32_t i : order) total += weight(i);
-    double rest = p.uniform * total;
-    for (int32_t i : order)
-      if ((rest -= weight(i)) < 0) return i;
-    return order.back();
   }
 
   int64_t memory_, used_ = 0;
