@@ -26,20 +26,25 @@ struct FloatRun {
   int64_t ahead_bytes = 0;
 };
 
-// Rows from `row` on by the outputs of one tile. The panel's tiles of the first rows fetch ahead,
-// each its share of an input's bytes with that input.
+// Tiles of so many heights at most share the fetching: memory is slower than what they ask for.
+constexpr int64_t kFetching = 8;
+
+// Rows from `row` on by the outputs of one tile. Number `share` of `shares` of those of its column
+// that fetch ahead; of the column's bytes it fetches its share, some with every input.
 template <bool kAhead>
 struct FloatTile {
   const FloatRun& run;
   int64_t row, column;
+  int64_t share = 0, shares = 1;
   template <int R>
   HWY_NOINLINE void operator()() const {
     constexpr int64_t kLines = (kFloatOutputs * sizeof(float) + 63) / 64;
     Tile<R, kFloatOutputs / kLanes, Rows> tile({run.x + row * run.stride, run.stride});
     float* sums = run.sums[row] + column;
     tile.load_sums(sums, kPanel);
-    const std::byte* ahead = run.ahead + column * run.inputs * run.ahead_bytes / kPanel;
-    const int64_t step = run.ahead_bytes * kFloatOutputs / kPanel;
+    const int64_t step = run.ahead_bytes * kFloatOutputs / kPanel / shares;
+    const std::byte* ahead =
+        run.ahead + column * run.inputs * run.ahead_bytes / kPanel + share * run.inputs * step;
     for (int64_t k = 0; k < run.inputs; ++k, ahead += step) {
       for (int64_t line = 0; kAhead && line < kLines; ++line) __builtin_prefetch(ahead + line * 64);
       tile.add(run.weights + k * kPanel + column, k);
@@ -49,11 +54,15 @@ struct FloatTile {
 };
 
 HWY_INLINE void add_float_run(const FloatRun& run) {
-  for (int64_t row = 0; row < run.rows;) {
+  int64_t shares = 1;
+  while (shares < kFetching && 2 * shares * kTileRows <= run.rows + kTileRows - 1) shares *= 2;
+  if (!run.ahead) shares = 0;
+  int64_t share = 0;
+  for (int64_t row = 0; row < run.rows; ++share) {
     int height = 0;
     for (int64_t column = 0; column < kPanel; column += kFloatOutputs) {
-      height = row == 0 && run.ahead
-                   ? with_rows(run.rows, FloatTile<true>{run, row, column})
+      height = share < shares
+                   ? with_rows(run.rows - row, FloatTile<true>{run, row, column, share, shares})
                    : with_rows(run.rows - row, FloatTile<false>{run, row, column});
     }
     row += height;
