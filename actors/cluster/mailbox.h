@@ -3,6 +3,9 @@
 // It never waits: a shard that computes still receives.
 #pragma once
 
+#include <caf/actor_cast.hpp>
+#include <caf/io/typed_broker.hpp>
+#include <caf/scheduled_actor.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,7 +17,7 @@
 namespace ringtide::actors::cluster {
 
 struct MailboxState {
-  explicit MailboxState(MailboxActor::pointer self) : self(self) {}
+  explicit MailboxState(caf::scheduled_actor* self) : self(self) {}
 
   void open(OpenRing& m);
   void meet(const Meet& m);
@@ -27,7 +30,7 @@ struct MailboxState {
 
   void know(int shard, const PeerActor& mailbox);
 
-  MailboxActor::pointer self;
+  caf::scheduled_actor* self;
   static inline const char* name = "mailbox";
   OpenRing ring;            // the present one
   bool linked = false;      // all its shards are known
@@ -35,6 +38,10 @@ struct MailboxState {
 };
 
 MailboxActor::behavior_type mailbox(MailboxActor::stateful_pointer<MailboxState> self);
+// The same on the network's own thread, which what comes need not leave: one thread less to wake on
+// the way from engine to engine.
+MailboxActor::behavior_type network_mailbox(
+    MailboxActor::stateful_broker_pointer<MailboxState> self);
 
 // The end of a ring that `mailbox` receives for. `known`: mailboxes by shard, null where one is to
 // come.
