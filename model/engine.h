@@ -73,8 +73,9 @@ struct ContextStats {
   int64_t units_selected = 0;    // (layer, lookup, unit) triples that lookups returned
   int64_t reads_ram = 0;         // of them: found in memory
   int64_t reads_store = 0;       // of them: read back from the store
-  int64_t units_recomputed = 0;  // lost or corrupt, rebuilt from tokens
+  int64_t units_recomputed = 0;  // lost or corrupt, of the window too, rebuilt from tokens
   int64_t groups_remade = 0;     // index groups that were lost or corrupt, made again from units
+  int64_t tokens_rerun = 0;      // run again when it was restored
 };
 
 struct EngineStats {
