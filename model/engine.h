@@ -65,7 +65,7 @@ struct DecodeRow {
 // What a context has done and holds. Counters only grow.
 struct ContextStats {
   int64_t tokens = 0;  // processed
-  int64_t units = 0;   // sealed
+  int64_t units = 0;   // complete: in the store, or on the way
   int64_t window_bytes = 0;
   int64_t index_bytes = 0;       // what grows: summaries of index groups, tokens, keys
   int64_t host_bytes = 0;        // units on the host, beside what is on a GPU

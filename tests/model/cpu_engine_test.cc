@@ -203,7 +203,7 @@ TEST_F(EngineTest, UnitsAreMadeAgainWithinTheBudget) {
   r.append(std::span(tokens).first(1900));
   EXPECT_LE(e->stats().ram_used, budget);
   EXPECT_GT(e->stats().ram_used, budget - window);  // a window more would be too much
-  const int64_t units = e->stats(1).units;
+  const int64_t units = (e->stats(1).tokens - p.window) / p.unit;  // that have left it
   for (int64_t u = 1; u < units; ++u) store.lose(u);
   int looks = 0;
   int64_t most = 0;
