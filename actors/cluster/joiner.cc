@@ -43,7 +43,7 @@ struct Joiner::Impl {
 Joiner::Joiner(JoinerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
   Impl& impl = *impl_;
   caf::actor_system& system = impl.net.system();
-  impl.mailbox = system.middleman().spawn_broker(network_mailbox);
+  impl.mailbox = system.spawn(mailbox);
   const PeerActor door = impl.mailbox;
   impl.port = impl.net.publish(door, impl.options.listen);
   impl.writer = system.spawn<caf::detached>(keeper, impl.options.store, &impl.shelf);

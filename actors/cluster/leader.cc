@@ -58,7 +58,7 @@ struct Leader::Impl {
 
 Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
   Impl& impl = *impl_;
-  impl.mailbox = impl.net.system().middleman().spawn_broker(network_mailbox);
+  impl.mailbox = impl.net.system().spawn(mailbox);
   RegistryParts parts;
   parts.terms = impl.options.terms;
   parts.generation = static_cast<uint64_t>(microseconds_now());

@@ -26,8 +26,7 @@ void MailboxState::meet(const Meet& m) {
 
 void MailboxState::reached(const Reached& m) {
   if (m.generation != ring.generation) return;
-  const PeerActor me = caf::actor_cast<MailboxActor>(self);
-  caf::anon_send(m.mailbox, Meet{m.generation, ring.end->shard(), me});
+  self->send(m.mailbox, Meet{m.generation, ring.end->shard(), self});
   know(m.shard, m.mailbox);
 }
 
@@ -72,11 +71,10 @@ void MailboxState::exit() {
   self->quit();
 }
 
-namespace {
-
-MailboxActor::behavior_type behavior(MailboxState* state) {
-  state->self->set_down_handler([state](const caf::down_msg& m) { state->down(m); });
-  state->self->set_exit_handler([state](const caf::exit_msg&) { state->exit(); });
+MailboxActor::behavior_type mailbox(MailboxActor::stateful_pointer<MailboxState> self) {
+  MailboxState* state = &self->state;
+  self->set_down_handler([state](const caf::down_msg& m) { state->down(m); });
+  self->set_exit_handler([state](const caf::exit_msg&) { state->exit(); });
   return {
       [state](const Meet& m) { state->meet(m); },
       [state](const RingPiece& m) { state->piece(m); },
@@ -85,17 +83,6 @@ MailboxActor::behavior_type behavior(MailboxState* state) {
       [state](OpenRing& m) { state->open(m); },
       [state](const Reached& m) { state->reached(m); },
   };
-}
-
-}  // namespace
-
-MailboxActor::behavior_type mailbox(MailboxActor::stateful_pointer<MailboxState> self) {
-  return behavior(&self->state);
-}
-
-MailboxActor::behavior_type network_mailbox(
-    MailboxActor::stateful_broker_pointer<MailboxState> self) {
-  return behavior(&self->state);
 }
 
 std::shared_ptr<RingEnd> open_ring(const MailboxActor& mailbox, uint64_t generation, int shard,

@@ -3,9 +3,6 @@
 // It never waits: a shard that computes still receives.
 #pragma once
 
-#include <caf/actor_cast.hpp>
-#include <caf/io/typed_broker.hpp>
-#include <caf/scheduled_actor.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -17,7 +14,7 @@
 namespace ringtide::actors::cluster {
 
 struct MailboxState {
-  explicit MailboxState(caf::scheduled_actor* self) : self(self) {}
+  explicit MailboxState(MailboxActor::pointer self) : self(self) {}
 
   void open(OpenRing& m);
   void meet(const Meet& m);
@@ -30,7 +27,7 @@ struct MailboxState {
 
   void know(int shard, const PeerActor& mailbox);
 
-  caf::scheduled_actor* self;
+  MailboxActor::pointer self;
   static inline const char* name = "mailbox";
   OpenRing ring;            // the present one
   bool linked = false;      // all its shards are known
@@ -38,10 +35,6 @@ struct MailboxState {
 };
 
 MailboxActor::behavior_type mailbox(MailboxActor::stateful_pointer<MailboxState> self);
-// The same on the network's own thread, which what comes need not leave: one thread less to wake on
-// the way from engine to engine.
-MailboxActor::behavior_type network_mailbox(
-    MailboxActor::stateful_broker_pointer<MailboxState> self);
 
 // The end of a ring that `mailbox` receives for. `known`: mailboxes by shard, null where one is to
 // come.
