@@ -101,6 +101,7 @@ void SessionState::state(const StateCall& m) {
   info.reads_ram = stats.reads_ram;
   info.reads_store = stats.reads_store;
   info.units_recomputed = stats.units_recomputed;
+  info.run_again = stats.tokens_rerun;
   info.to_restore = restoring.total;
   info.restored = restoring.done;
   m.reply({}, std::move(info));

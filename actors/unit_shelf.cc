@@ -10,6 +10,13 @@ namespace {
 
 storage::ContentKey to_key(const model::UnitKey& key) { return {key.hi, key.lo}; }
 
+int64_t first_number(model::SealedUnit::Kind kind) {
+  using Kind = model::SealedUnit::Kind;
+  return kind == Kind::Group   ? storage::kGroupNumbers
+         : kind == Kind::Entry ? storage::kEntryNumbers
+                               : 0;
+}
+
 model::ReadOutcome to_outcome(storage::ReadOutcome outcome) {
   switch (outcome) {
     case storage::ReadOutcome::Ok:
@@ -84,12 +91,15 @@ bool UnitShelf::copy_from_shelf(model::PartRead& read) {
   return true;
 }
 
-bool UnitShelf::contains(const model::UnitKey& key) {
+std::vector<bool> UnitShelf::contains(std::span<const model::UnitKey> keys) {
+  std::vector<bool> has;
   {
     std::unique_lock lock(mutex_);
-    if (units_.contains(key)) return true;
+    for (const model::UnitKey& key : keys) has.push_back(units_.contains(key));
   }
-  return store_.contains(to_key(key));
+  for (size_t i = 0; i < keys.size(); ++i)
+    if (!has[i]) has[i] = store_.contains(to_key(keys[i]));
+  return has;
 }
 
 // -- the keeper ----
@@ -131,8 +141,7 @@ class UnitShelf::Batch {
     std::vector<storage::UnitWrite> writes;
     for (const Entry& entry : entries_) {
       for (const uint64_t owner : entry.owners) {
-        const int64_t number =
-            entry.unit.number + (entry.unit.is_group ? storage::kGroupNumbers : 0);
+        const int64_t number = entry.unit.number + first_number(entry.unit.kind);
         // It replaces what was there before its first owner's, not its own.
         const bool replaces = entry.unit.replaces && owner == *entry.owners.begin();
         writes.push_back({owner, to_key(entry.unit.key), number, entry.unit.parts, replaces});

@@ -36,7 +36,8 @@ class UnitShelf : public model::UnitStore {
   // -- the engine ----
   void put(uint64_t owner, model::SealedUnit unit) override;
   void read(std::span<model::PartRead> reads) override;
-  bool contains(const model::UnitKey& key) override;
+  std::vector<bool> contains(std::span<const model::UnitKey> keys) override;
+  using UnitStore::contains;
 
   // -- the keeper, one thread ----
   // Writes the oldest units, a batch's worth. True if more wait.

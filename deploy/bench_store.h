@@ -12,7 +12,9 @@ class NoStore : public model::UnitStore {
   void read(std::span<model::PartRead> reads) override {
     for (model::PartRead& r : reads) r.outcome = model::ReadOutcome::Absent;
   }
-  bool contains(const model::UnitKey&) override { return false; }
+  std::vector<bool> contains(std::span<const model::UnitKey> keys) override {
+    return std::vector<bool>(keys.size());
+  }
 };
 
 }  // namespace ringtide::deploy

@@ -32,6 +32,7 @@ Json to_json(const protocol::SessionInfo& info) {
         {"ram", info.reads_ram},
         {"store", info.reads_store},
         {"recomputed", info.units_recomputed}}},
+      {"run_again", info.run_again},
       {"shards", shards}};
 }
 

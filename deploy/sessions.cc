@@ -94,6 +94,7 @@ void show(const SessionsOptions& options) {
         {"retrieved", fmt::format("{} units: {} from RAM, {} from RocksDB, {} recomputed",
                                   show_count(s.units_selected), show_count(s.reads_ram),
                                   show_count(s.reads_store), show_count(s.units_recomputed))});
+    rows.push_back({"came back", fmt::format("{} tokens run again", show_count(s.run_again))});
   }
   for (const protocol::ShardInfo& shard : s.shards) {
     rows.push_back({"held by " + shard.name,

@@ -88,31 +88,59 @@ void Context::put(int layer, const float* k, const float* v) {
 void Context::finish(const float* last, int32_t hidden_size, UnitStore& store, UnitCache& cache,
                      kernels::ThreadPool& threads) {
   hidden.assign(last, last + hidden_size);
+  const int64_t stored = static_cast<int64_t>(history_.page_keys().size());
   const int64_t sealed = history_.add(block_);
+  for (int64_t n = stored; n < static_cast<int64_t>(history_.page_keys().size()); ++n)
+    store_page(n, pages_[n - base_], store);
   if (policy_->represents()) represent(sealed, threads);
   for (int64_t n = sealed; n > 0; --n) seal(store, cache);
   block_.clear();
+}
+
+void Context::store_page(int64_t number, const std::shared_ptr<Page>& page,
+                         UnitStore& store) const {
+  if (!page->has_kv()) return;
+  // Sums go on to change while the page is on its way; its keys and values do not.
+  struct Kept {
+    std::shared_ptr<Page> page;
+    std::vector<float> query_sums, logit_sums;
+  };
+  const auto kept = std::make_shared<Kept>();
+  kept->page = page;
+  SealedUnit full;
+  full.key = history_.page_keys()[number];
+  full.number = number;
+  for (int l = 0; l < layout_.layers; ++l) full.parts.push_back(std::as_const(*page).chunk(l));
+  if (policy_->represents()) {
+    kept->query_sums.assign(page->query_sums().begin(), page->query_sums().end());
+    kept->logit_sums.assign(page->logit_sums().begin(), page->logit_sums().end());
+    full.parts.push_back(std::as_bytes(std::span(kept->query_sums)));
+    full.parts.push_back(std::as_bytes(std::span(kept->logit_sums)));
+  }
+  full.owner = kept;
+  store.put(id_, std::move(full));
 }
 
 void Context::seal(UnitStore& store, UnitCache& cache) {
   std::shared_ptr<Page> page = pages_.front();
   const int64_t unit = page->position() / layout_.unit;
   if (policy_->represents()) {
-    if (auto group = index_.add(page->representatives()))
-      seal_group(std::move(group), store, cache);
-  }
-  if (page->has_kv()) {
+    const auto entry = std::make_shared<std::vector<std::byte>>(page->representatives().begin(),
+                                                                page->representatives().end());
+    if (auto group = index_.add(*entry)) seal_group(std::move(group), store, cache);
     SealedUnit sealed;
     sealed.key = history_.keys()[unit];
+    sealed.kind = SealedUnit::Kind::Entry;
     sealed.number = unit;
-    for (int l = 0; l < layout_.layers; ++l) sealed.parts.push_back(std::as_const(*page).chunk(l));
-    sealed.parts.push_back(page->representatives());
-    sealed.owner = page;
-    if (has_kv(unit) && policy_->reside(unit) == Residency::Keep)
-      for (int l = 0; l < layout_.layers; ++l)
-        if (reads_units(l)) cache.admit(sealed.key, static_cast<uint32_t>(l), sealed.parts[l]);
+    sealed.parts = {*entry};
+    sealed.owner = entry;
     store.put(id_, std::move(sealed));
   }
+  if (has_kv(unit) && policy_->reside(unit) == Residency::Keep)
+    for (int l = 0; l < layout_.layers; ++l)
+      if (reads_units(l))
+        cache.admit(history_.page_keys()[unit], static_cast<uint32_t>(l),
+                    std::as_const(*page).chunk(l));
   if (unit == 0) first_ = page;
   pages_.pop_front();
   ++base_;
@@ -131,7 +159,7 @@ void Context::seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& sto
 
 void Context::represent(int64_t count, kernels::ThreadPool& threads) {
   for (int64_t i = 0; i < count; ++i)
-    if (has_kv(base_ + i) && !pages_[i]->represented) represent(i, *pages_[i], threads);
+    if (has_kv(base_ + i)) represent(i, *pages_[i], threads);
   if (ring_ && count > 0) share_representatives(count);
 }
 
@@ -216,7 +244,7 @@ int64_t Context::held_bytes() const { return index_.bytes() + history_.bytes() +
 ContextStats Context::stats() const {
   ContextStats s = counters;
   s.tokens = processed();
-  s.units = sealed();
+  s.units = static_cast<int64_t>(history_.page_keys().size());
   s.window_bytes = index_.open_bytes();
   for (const auto& page : pages_) s.window_bytes += layout_.page_bytes(page->has_kv());
   if (first_) s.window_bytes += layout_.page_bytes(first_->has_kv());

@@ -1,7 +1,8 @@
 // The state of one sequence in memory: window pages, sinks, index, and what it has processed.
 //
 // A pass over a block is begin(), then for each layer put() and the attention of
-// context_attention.h, then finish(), which seals the units whose tokens have left the window.
+// context_attention.h, then finish(), which stores the pages that are full now, and seals the units
+// whose tokens have left the window.
 //
 // On a ring every shard has the context, its history and its whole index; keys and values of a page
 // are on the shards that page_owners.h names. The engine's thread only.
@@ -78,10 +79,13 @@ class Context final : public Resumable {
   }
 
   // -- restoring ----
+  const std::vector<UnitKey>& stored_pages(const History& history) const override {
+    return history.page_keys();
+  }
   std::vector<int64_t> absent(const History& history, int64_t tokens,
                               UnitStore& store) const override;
   std::vector<int64_t> take_up(const History& history, const TakeUp& at, UnitStore& store) override;
-  // Those of `units` that are on no shard; the others are where they belong from now on.
+  // Those of `units` whose pages are on no shard; the others are where they belong from now on.
   std::vector<int64_t> bring(std::span<const int64_t> units, ShardUnits& store) const;
 
   ContextId id() const { return id_; }
@@ -95,6 +99,8 @@ class Context final : public Resumable {
 
  private:
   std::shared_ptr<Page> new_page(int64_t number, const PageOwners& owners) const;
+  // A full page that no query has seen yet that stands a window behind it.
+  void store_page(int64_t number, const std::shared_ptr<Page>& page, UnitStore& store) const;
   void seal(UnitStore& store, UnitCache& cache);
   void seal_group(std::shared_ptr<const IndexGroup> group, UnitStore& store, UnitCache& cache);
   // Representatives of the first `count` pages, which are to be sealed, become final.

@@ -240,7 +240,8 @@ void ContextAttention::learn(Context& context, int layer, const float* q) {
     // leaving.
     for (const int64_t partly : {number, number - window / unit}) {
       Page* keys = partly < context.sealed() ? nullptr : context.page(partly);
-      if (!keys || !context.has_kv(partly) || keys->represented) continue;
+      // What a page's own queries add is stored with every copy of it; the rest its owner adds.
+      if (!keys || !(partly == number ? keys->has_kv() : context.has_kv(partly))) continue;
       kernels::KvBlock block = block_of(context, keys->k(layer), partly);
       if (partly == number) block.end = static_cast<int32_t>(stop - number * unit);
       rotate_by(block, *keys, false);
@@ -341,7 +342,7 @@ void ContextAttention::units(Part& part, int layer, std::span<const int64_t> uni
   wants_.clear();
   for (int64_t u : units)
     if (context.has_kv(u))
-      wants_.push_back({context.history().keys()[u], static_cast<uint32_t>(layer)});
+      wants_.push_back({context.history().page_keys()[u], static_cast<uint32_t>(layer)});
   cache_.fetch(wants_, context.layout().chunk_bytes());
   std::vector<const std::byte*>& keys = keys_;
   keys.assign(units.size(), nullptr);
@@ -421,7 +422,7 @@ void ContextAttention::recover(Part& part, int layer) {
     throw std::runtime_error("unit " + std::to_string(part.missing.front()) +
                              " was recomputed but the store does not give it back");
   part.recovered.insert(part.missing.begin(), part.missing.end());
-  recover_(context, part.missing);
+  recover_(context, part.missing, Lost::Page);
 }
 
 }  // namespace ringtide::model

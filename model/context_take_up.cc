@@ -20,15 +20,15 @@ std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_
   std::vector<int64_t> lost;
   std::vector<std::byte> bytes;
   std::vector<PartRead> reads;
-  const auto read = [&](int64_t n, int64_t size, const auto& key) {
+  const auto read = [&](int64_t n, uint32_t part, int64_t size, const auto& key) {
     bytes.resize(n * size);
     reads.clear();
     for (int64_t i = 0; i < n; ++i)
-      reads.push_back({key(i), last_part, std::span(bytes).subspan(i * size, size)});
+      reads.push_back({key(i), part, std::span(bytes).subspan(i * size, size)});
     store.read(reads);
   };
   for (int64_t first = 0; first < groups; first += kAtOnce) {
-    read(std::min(kAtOnce, groups - first), IndexGroup::summary_bytes(layout),
+    read(std::min(kAtOnce, groups - first), last_part, IndexGroup::summary_bytes(layout),
          [&](int64_t i) { return history.group_key(first + i); });
     for (size_t i = 0; i < reads.size(); ++i) {
       std::shared_ptr<const IndexGroup> made;
@@ -39,7 +39,7 @@ std::vector<int64_t> fill_index(UnitIndex& index, const History& history, int64_
       if (lost.empty()) index.add_group(made ? made->summary() : reads[i].into);
     }
   }
-  read(open, layout.unit_index_bytes(),
+  read(open, 0, layout.unit_index_bytes(),
        [&](int64_t i) { return history.keys()[groups * UnitIndex::kGroup + i]; });
   for (int64_t i = 0; i < open; ++i) {
     if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(groups * UnitIndex::kGroup + i);
@@ -56,13 +56,20 @@ std::vector<int64_t> Context::absent(const History& history, int64_t tokens,
   std::vector<int64_t> absent;
   if (!layout_.representatives) return absent;
   const int64_t sealed = history.sealed_at(tokens);
+  std::vector<UnitKey> groups;
+  for (int64_t g = 0; (g + 1) * UnitIndex::kGroup <= sealed; ++g)
+    groups.push_back(history.group_key(g));
+  const std::vector<bool> has_group = store.contains(groups);
+  std::vector<int64_t> units;
   for (int64_t u = 0; u < sealed; ++u) {
-    const int64_t group = u / UnitIndex::kGroup, end = (group + 1) * UnitIndex::kGroup;
-    if (u % UnitIndex::kGroup == 0 && end <= sealed && store.contains(history.group_key(group)))
-      u = end - 1;
-    else if (!store.contains(history.keys()[u]))
-      absent.push_back(u);
+    const auto group = static_cast<size_t>(u / UnitIndex::kGroup);
+    if (group >= groups.size() || !has_group[group]) units.push_back(u);
   }
+  std::vector<UnitKey> keys;
+  for (const int64_t u : units) keys.push_back(history.keys()[u]);
+  const std::vector<bool> has_unit = store.contains(keys);
+  for (size_t i = 0; i < units.size(); ++i)
+    if (!has_unit[i]) absent.push_back(units[i]);
   return absent;
 }
 
@@ -80,20 +87,23 @@ std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at, 
   std::vector<PartRead> reads;
   std::vector<int64_t> unit_of;
   auto read = [&](int64_t unit, uint32_t part, std::span<std::byte> into) {
-    reads.push_back({history.keys()[unit], part, into});
+    reads.push_back({history.page_keys()[unit], part, into});
     unit_of.push_back(unit);
   };
   auto load_page = [&](int64_t unit) {
     std::shared_ptr<Page> page = new_page(unit, owners);
     for (uint32_t l = 0; l < last_part; ++l) read(unit, l, page->chunk(static_cast<int>(l)));
-    if (layout.representatives) read(unit, last_part, page->representatives());
-    page->represented = layout.representatives;
     return page;
   };
   std::shared_ptr<Page> first;
   std::vector<std::shared_ptr<Page>> pages;
   if (sealed > 0) first = load_page(0);
-  for (int64_t u = sealed; u < at.tokens / layout.unit; ++u) pages.push_back(load_page(u));
+  for (int64_t u = sealed; u < at.tokens / layout.unit; ++u) {
+    pages.push_back(load_page(u));
+    if (!layout.representatives) continue;
+    read(u, last_part, std::as_writable_bytes(pages.back()->query_sums()));
+    read(u, last_part + 1, std::as_writable_bytes(pages.back()->logit_sums()));
+  }
 
   auto lost_of = [&] {
     std::vector<int64_t> lost;
@@ -120,6 +130,9 @@ std::vector<int64_t> Context::take_up(const History& history, const TakeUp& at, 
   pages_.assign(pages.begin(), pages.end());
   first_ = std::move(first);
   index_ = std::move(index);
+  // Shards that keep a page may have been sent it.
+  if (ring_)
+    for (int64_t u = base_; u < pages_end(); ++u) store_page(u, pages_[u - base_], store);
   return {};
 }
 

@@ -52,7 +52,7 @@ class CpuEngine final : public Engine {
                                      : std::max(1u, std::thread::hardware_concurrency())),
         weights_(weights ? std::move(weights)
                          : pack_weights(*model_, options.activations, threads_)),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/4" : "/kv32/4") +
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/5" : "/kv32/5") +
                      name_of(weights_->activations)),
         cache_(store),
         transformer_(*model_, *weights_, threads_, ring_.get()),
@@ -95,6 +95,7 @@ class CpuEngine final : public Engine {
     if (replay.finished) {
       contexts_[id].reset(static_cast<Context*>(back.take().release()));
       contexts_[id]->counters.units_recomputed += back.rebuilt();
+      contexts_[id]->counters.tokens_rerun += back.done();
       returns_.erase(found);
     }
     return replay;
@@ -199,8 +200,8 @@ class CpuEngine final : public Engine {
   };
 
   ContextAttention make_attention() {
-    const auto recover = [this](Context& context, std::vector<int64_t> lost) {
-      if (ring_units_) lost = context.bring(lost, *ring_units_);
+    const auto recover = [this](Context& context, std::vector<int64_t> lost, Lost what) {
+      if (ring_units_ && what == Lost::Page) lost = context.bring(lost, *ring_units_);
       if (lost.empty()) return;
       const PolicyConfig& config = context.policy().config();
       const Aside room(*this, window_reserve(config, context.layout()) +

@@ -65,7 +65,7 @@ struct DecodeRow {
 // What a context has done and holds. Counters only grow.
 struct ContextStats {
   int64_t tokens = 0;  // processed
-  int64_t units = 0;   // sealed
+  int64_t units = 0;   // complete: in the store, or on the way
   int64_t window_bytes = 0;
   int64_t index_bytes = 0;       // what grows: summaries of index groups, tokens, keys
   int64_t host_bytes = 0;        // units on the host, beside what is on a GPU
@@ -73,8 +73,9 @@ struct ContextStats {
   int64_t units_selected = 0;    // (layer, lookup, unit) triples that lookups returned
   int64_t reads_ram = 0;         // of them: found in memory
   int64_t reads_store = 0;       // of them: read back from the store
-  int64_t units_recomputed = 0;  // lost or corrupt, rebuilt from tokens
+  int64_t units_recomputed = 0;  // lost or corrupt, of the window too, rebuilt from tokens
   int64_t groups_remade = 0;     // index groups that were lost or corrupt, made again from units
+  int64_t tokens_rerun = 0;      // run again when it was restored
 };
 
 struct EngineStats {

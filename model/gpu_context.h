@@ -103,6 +103,9 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
 
   // -- restoring ----
   int64_t processed() const override { return history_.tokens(); }
+  const std::vector<UnitKey>& stored_pages(const History& history) const override {
+    return history.keys();
+  }
   std::vector<int64_t> absent(const History& history, int64_t tokens,
                               UnitStore& store) const override;
   std::vector<int64_t> take_up(const History& history, const TakeUp& at, UnitStore& store) override;

@@ -38,6 +38,9 @@ GpuMemory plan_memory(const Model& model, const EngineOptions& options,
 struct Sequence final : Resumable {
   std::unique_ptr<GpuContext> context;
   int64_t processed() const override { return context->processed(); }
+  const std::vector<UnitKey>& stored_pages(const History& history) const override {
+    return context->stored_pages(history);
+  }
   std::vector<int64_t> absent(const History& history, int64_t tokens,
                               UnitStore& store) const override {
     return context->absent(history, tokens, store);
@@ -105,6 +108,7 @@ class GpuEngine final : public Engine {
     if (replay.finished) {
       contexts_[id].reset(static_cast<Sequence*>(back.take().release()));
       contexts_[id]->context->counters.units_recomputed += back.rebuilt();
+      contexts_[id]->context->counters.tokens_rerun += back.done();
       returns_.erase(found);
     }
     return replay;

@@ -43,8 +43,10 @@ std::vector<int64_t> GpuContext::absent(const History& history, int64_t tokens,
                                         UnitStore& store) const {
   std::vector<int64_t> absent;
   if (!looks_up() && !keeps_units()) return absent;
-  for (int64_t u = 0; u < history.sealed_at(tokens); ++u)
-    if (!store.contains(history.keys()[u])) absent.push_back(u);
+  const int64_t sealed = history.sealed_at(tokens);
+  const std::vector<bool> has = store.contains(std::span(history.keys()).first(sealed));
+  for (int64_t u = 0; u < sealed; ++u)
+    if (!has[u]) absent.push_back(u);
   return absent;
 }
 

@@ -11,7 +11,7 @@ SealedUnit sealed_group(const History& history, int64_t number,
                         std::shared_ptr<const IndexGroup> group, int32_t layers) {
   SealedUnit sealed;
   sealed.key = history.group_key(number);
-  sealed.is_group = true;
+  sealed.kind = SealedUnit::Kind::Group;
   sealed.number = number;
   for (int l = 0; l < layers; ++l) sealed.parts.push_back(group->rows(l));
   sealed.parts.push_back(group->summary());
@@ -26,8 +26,7 @@ std::shared_ptr<const IndexGroup> remake_group(const History& history, const Pag
   std::vector<std::byte> bytes(UnitIndex::kGroup * size);
   std::vector<PartRead> reads;
   for (int64_t u = 0; u < UnitIndex::kGroup; ++u)
-    reads.push_back({history.keys()[first + u], static_cast<uint32_t>(layout.layers),
-                     std::span(bytes).subspan(u * size, size)});
+    reads.push_back({history.keys()[first + u], 0, std::span(bytes).subspan(u * size, size)});
   store.read(reads);
   const size_t lost_before = lost.size();
   auto group = std::make_shared<IndexGroup>(layout);
@@ -70,7 +69,7 @@ void GroupReader::remake(Context& context, int layer, int64_t group) {
   std::vector<int64_t> lost;
   auto made = remake_group(context.history(), context.layout(), group, context.id(), store_, lost);
   if (!made) {
-    recover_(context, lost);
+    recover_(context, lost, Lost::Entry);
     lost.clear();
     made = remake_group(context.history(), context.layout(), group, context.id(), store_, lost);
   }

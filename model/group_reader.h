@@ -19,9 +19,10 @@
 
 namespace ringtide::model {
 
-// Makes units readable again that the store has lost, or throws. What a cache gave out is void
-// afterwards.
-using Recover = std::function<void(Context&, const std::vector<int64_t>&)>;
+// What of a unit the store has lost.
+enum class Lost : uint8_t { Page, Entry };
+// Makes that of these units readable again, or throws. What a cache gave out is void afterwards.
+using Recover = std::function<void(Context&, std::vector<int64_t>, Lost)>;
 
 // Full group `number` as the unit store takes it.
 SealedUnit sealed_group(const History& history, int64_t number,

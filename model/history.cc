@@ -64,11 +64,14 @@ int64_t History::add(std::span<const TokenId> block) {
   tokens_.insert(tokens_.end(), block.begin(), block.end());
   ends_.push_back(tokens());
   chain_ = hash(chain_, static_cast<int64_t>(block.size()), block.data(), block.size_bytes());
-  const int64_t sealed = sealed_at(tokens());
-  const int64_t before = static_cast<int64_t>(keys_.size());
-  make_room(keys_, sealed - before);
-  for (int64_t u = before; u < sealed; ++u) keys_.push_back(hash(chain_, u, "unit", 4));
-  return sealed - before;
+  const auto extend = [&](std::vector<UnitKey>& keys, int64_t end, const char* kind) {
+    const int64_t before = static_cast<int64_t>(keys.size());
+    make_room(keys, end - before);
+    for (int64_t u = before; u < end; ++u) keys.push_back(hash(chain_, u, kind, 4));
+    return end - before;
+  };
+  extend(page_keys_, tokens() / policy_.unit, "page");
+  return extend(keys_, sealed_at(tokens()), "unit");
 }
 
 UnitKey History::group_key(int64_t group) const {
@@ -79,7 +82,7 @@ UnitKey History::group_key(int64_t group) const {
 int64_t History::bytes() const {
   return static_cast<int64_t>(tokens_.capacity() * sizeof(TokenId) +
                               ends_.capacity() * sizeof(int64_t) +
-                              keys_.capacity() * sizeof(UnitKey));
+                              (keys_.capacity() + page_keys_.capacity()) * sizeof(UnitKey));
 }
 
 std::span<const TokenId> History::block(size_t index) const {

@@ -36,8 +36,11 @@ class History {
   // Where each block ends, in tokens; ascending.
   const std::vector<int64_t>& block_ends() const { return ends_; }
   std::span<const TokenId> block(size_t index) const;
-  // Keys of the sealed units, by number.
+  // Keys of the sealed units, by number: of what is final when the page has left the window.
   const std::vector<UnitKey>& keys() const { return keys_; }
+  // Keys of the full pages, by number: of what is final when the block has run that fills the page,
+  // its keys and values first of all.
+  const std::vector<UnitKey>& page_keys() const { return page_keys_; }
   // Key of a full group of the index, derived from its last unit's. REQUIRES: that unit is sealed.
   UnitKey group_key(int64_t group) const;
   int64_t bytes() const;  // that it holds in memory
@@ -49,7 +52,7 @@ class History {
   UnitKey chain_;
   std::vector<TokenId> tokens_;
   std::vector<int64_t> ends_;
-  std::vector<UnitKey> keys_;
+  std::vector<UnitKey> keys_, page_keys_;
 };
 
 }  // namespace ringtide::model

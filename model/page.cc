@@ -8,12 +8,7 @@ namespace ringtide::model {
 namespace {
 
 int64_t float_count(const PageLayout& l, bool with_kv) {
-  int64_t n = l.rotation_floats();
-  if (l.representatives) {
-    n += l.layers * l.row();                                       // query sums
-    if (with_kv) n += int64_t{l.layers} * l.shape.heads * l.unit;  // logit sums
-  }
-  return n;
+  return l.rotation_floats() + l.query_sum_floats() + (with_kv ? l.logit_sum_floats() : 0);
 }
 
 int64_t floats_offset(const PageLayout& l, bool with_kv) {
@@ -50,12 +45,19 @@ std::span<std::byte> Page::representatives() {
           static_cast<size_t>(layout_.unit_index_bytes())};
 }
 
-float* Page::query_sum(int layer) {
-  return floats_ + layout_.rotation_floats() + layer * layout_.row();
+std::span<float> Page::query_sums() {
+  return {floats_ + layout_.rotation_floats(), static_cast<size_t>(layout_.query_sum_floats())};
 }
 
+std::span<float> Page::logit_sums() {
+  const int64_t floats = has_kv_ ? layout_.logit_sum_floats() : 0;
+  return {query_sums().data() + layout_.query_sum_floats(), static_cast<size_t>(floats)};
+}
+
+float* Page::query_sum(int layer) { return query_sums().data() + layer * layout_.row(); }
+
 float* Page::logit_sums(int layer) {
-  return query_sum(layout_.layers) + int64_t{layer} * layout_.shape.heads * layout_.unit;
+  return logit_sums().data() + int64_t{layer} * layout_.shape.heads * layout_.unit;
 }
 
 }  // namespace ringtide::model

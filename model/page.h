@@ -1,9 +1,10 @@
 // The memory of a unit's worth of consecutive tokens, all layers, while they are in the window.
 //
-// A page is written token by token, then sealed; from then on its keys, values and representatives
-// never change, and the unit store may hold on to it while it writes them out. Where its keys and
-// values lie on another shard of a ring, it holds only what every shard needs: rotations, sums of
-// queries, representatives.
+// A page is written token by token. Once it is full its keys and values never change, and the unit
+// store may hold on to it while it writes them out; its own queries are summed up then, and so are
+// their logits, until queries come that stand a window later. With those it is sealed. Where its keys
+// and values lie on another shard of a ring, it holds only what every shard needs: rotations, sums
+// of queries, representatives.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +32,11 @@ struct PageLayout {
   // Representatives of one unit, all layers.
   int64_t unit_index_bytes() const {
     return representatives ? layers * row() * kernels::kv_bytes(type) : 0;
+  }
+  // Sums of a page's queries, and of logits by its keys; all layers, float32.
+  int64_t query_sum_floats() const { return representatives ? layers * row() : 0; }
+  int64_t logit_sum_floats() const {
+    return representatives ? int64_t{layers} * shape.heads * unit : 0;
   }
   // Cosines and sines of a page's positions, twice where sliding layers have their own.
   int64_t rotation_floats() const {
@@ -65,14 +71,15 @@ class Page {
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
   // as are the next two.
   std::span<std::byte> representatives();
-  // Partial sums of logits per key of a layer, (heads, unit). REQUIRES: has_kv().
-  float* logit_sums(int layer);
   // Sum of the rotated queries that stand in this page, of a layer, (heads, head_dim).
   float* query_sum(int layer);
+  // Partial sums of logits per key of a layer, (heads, unit). REQUIRES: has_kv().
+  float* logit_sums(int layer);
+  // Those of all layers; logit sums are empty without keys and values.
+  std::span<float> query_sums();
+  std::span<float> logit_sums();
 
   int64_t position() const { return position_; }
-  // Representatives are final already (read back from the store): sealing does not compute them.
-  bool represented = false;
 
  private:
   int64_t rope_floats() const { return int64_t{layout_.unit} * layout_.shape.head_dim / 2; }

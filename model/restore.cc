@@ -1,21 +1,51 @@
 #include "model/restore.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ringtide::model {
 
-TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store) {
+namespace {
+
+// Which pages are stored. The first that is asked about is the last one of all; the store is asked
+// about many at once.
+class StoredPages {
+ public:
+  StoredPages(std::span<const UnitKey> keys, UnitStore& store) : keys_(keys), store_(store) {}
+  bool has(int64_t page) {
+    while (page < first_) {
+      const int64_t end = std::min(first_, page + 1), begin = std::max<int64_t>(0, end - kAtOnce);
+      const auto more = store_.contains(keys_.subspan(begin, end - begin));
+      stored_.insert(stored_.end(), more.rbegin(), more.rend());
+      first_ = begin;
+    }
+    return stored_[first_ + static_cast<int64_t>(stored_.size()) - 1 - page];
+  }
+
+ private:
+  static constexpr int64_t kAtOnce = 64;
+  std::span<const UnitKey> keys_;
+  UnitStore& store_;
+  int64_t first_ = static_cast<int64_t>(keys_.size());
+  std::vector<bool> stored_;  // of the pages from first_ on, the last one first
+};
+
+}  // namespace
+
+TakeUp find_take_up(const History& history, std::span<const UnitKey> pages, int64_t limit,
+                    UnitStore& store) {
   const int64_t unit = history.policy().unit;
   const auto& ends = history.block_ends();
-  const int64_t known = static_cast<int64_t>(history.keys().size());
-  if (known == 0 || !store.contains(history.keys()[0])) return {};
-  int64_t ceiling = known;  // pages a take-up may stand on: those below the lowest one found absent
+  if (pages.empty() || !store.contains(pages[0])) return {};
+  StoredPages stored(pages, store);
+  // Pages a take-up may stand on: those below the lowest one found absent.
+  int64_t ceiling = static_cast<int64_t>(pages.size());
   for (size_t b = ends.size(); b-- > 0;) {
-    const int64_t end = ends[b], pages = end / unit;
-    if (end > limit || end == history.tokens() || end % unit != 0 || pages > ceiling) continue;
+    const int64_t end = ends[b], last = end / unit;
+    if (end > limit || end == history.tokens() || end % unit != 0 || last > ceiling) continue;
     const int64_t first = history.sealed_at(end);
-    int64_t u = pages - 1;
-    while (u >= first && store.contains(history.keys()[u])) --u;
+    int64_t u = last - 1;
+    while (u >= first && stored.has(u)) --u;
     if (u < first) return {end, b + 1};
     ceiling = u;
   }
@@ -27,15 +57,31 @@ namespace {
 // Attempts at standing on what the store gives before starting from nothing, which always works.
 constexpr int kAttempts = 3;
 
-// Fills `context` with the last state at or before `limit`, or leaves it at the beginning. Returns
-// the units that are missing for that; the context is not usable then.
-std::vector<int64_t> stand_on(Resumable& context, const History& history, int64_t limit,
-                              const Passes& passes) {
-  const TakeUp at = find_take_up(history, limit, passes.store);
-  if (at.tokens == 0) return {};
-  auto missing = context.absent(history, at.tokens, passes.store);
-  if (missing.empty()) missing = context.take_up(history, at, passes.store);
-  return missing;
+// A context in the last state at or before `limit` that the store gives, or at the beginning.
+struct Stand {
+  std::unique_ptr<Resumable> context;  // null: units are missing for it
+  std::vector<int64_t> missing;        // which
+  int64_t lost = 0;  // pages in the window that turned out to be lost: it stands before them
+};
+
+Stand stand_on(const History& history, int64_t limit, const Passes& passes) {
+  Stand stand;
+  for (;;) {
+    auto context = passes.make_context();
+    const TakeUp at = find_take_up(history, context->stored_pages(history), limit, passes.store);
+    if (at.tokens > 0) stand.missing = context->absent(history, at.tokens, passes.store);
+    if (at.tokens > 0 && stand.missing.empty())
+      stand.missing = context->take_up(history, at, passes.store);
+    if (stand.missing.empty()) {
+      stand.context = std::move(context);
+      return stand;
+    }
+    const auto window = std::ranges::lower_bound(stand.missing, history.sealed_at(at.tokens));
+    if (window == stand.missing.end()) return stand;
+    limit = *window * history.policy().unit;
+    stand.lost += stand.missing.end() - window;
+    stand.missing.clear();
+  }
 }
 
 std::span<const TokenId> next_block(const Resumable& context, const History& history) {
@@ -69,13 +115,16 @@ void Rebuild::step(const History& history, const Passes& passes) {
 // Stands below the lowest unit; what is missing for that is lower still and comes first, so this
 // ends.
 void Rebuild::begin(const History& history, const Passes& passes) {
-  context_ = passes.make_context();
-  if (failures_ == kAttempts) return;
-  const auto missing = stand_on(*context_, history, units_.front() * history.policy().unit, passes);
-  if (missing.empty()) return;
+  if (failures_ == kAttempts) {
+    context_ = passes.make_context();
+    return;
+  }
+  Stand stand = stand_on(history, units_.front() * history.policy().unit, passes);
+  rebuilt_ += stand.lost;
+  context_ = std::move(stand.context);
+  if (context_) return;
   ++failures_;
-  context_.reset();
-  add(missing);
+  add(stand.missing);
 }
 
 void Return::step(const Passes& passes) {
@@ -94,24 +143,27 @@ void Return::step(const Passes& passes) {
 }
 
 void Return::begin(const Passes& passes) {
-  auto context = passes.make_context();
   if (failures_ < kAttempts) {
-    auto missing = stand_on(*context, history_, history_.tokens(), passes);
-    if (!missing.empty()) {
+    Stand stand = stand_on(history_, history_.tokens(), passes);
+    rebuilt_ += stand.lost;
+    context_ = std::move(stand.context);
+    if (!context_) {
       ++failures_;
       // About what rebuilding takes: the units, and a window behind each run of them.
+      const std::vector<int64_t>& missing = stand.missing;
       const PolicyConfig& policy = history_.policy();
       total_ = done_ + policy.window;
       for (size_t i = 0; i < missing.size(); ++i) {
         const int64_t gap = i == 0 ? policy.window : (missing[i] - missing[i - 1]) * policy.unit;
         total_ += std::min<int64_t>(gap, policy.window);
       }
-      rebuild_ = std::make_unique<Rebuild>(std::move(missing));
+      rebuild_ = std::make_unique<Rebuild>(missing);
       return;
     }
+  } else {
+    context_ = passes.make_context();
   }
-  total_ = done_ + history_.tokens() - context->processed();
-  context_ = std::move(context);
+  total_ = done_ + history_.tokens() - context_->processed();
 }
 
 }  // namespace ringtide::model

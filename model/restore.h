@@ -2,14 +2,16 @@
 //
 // A pass needs, of the past, only what is in reach: the pages not sealed, the sinks, the index and
 // the units it selects. So a context can be taken up at any block's end that is also a page's end,
-// if the pages from there back through the window are stored as units, and the index entries of all
-// before: summaries of its full groups, and the units of the open one. Work is done in steps of one
-// block, so that the engine can serve others between them.
+// if the pages from there back through the window are stored, and the index entries of all before:
+// summaries of its full groups, and the units of the open one. Pages that are stored when they are
+// full leave a block to be run again, those that are stored as units a window. Work is done in steps
+// of one block, so that the engine can serve others between them.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/history.h"
@@ -25,9 +27,10 @@ struct Passes {
   UnitStore& store;
 };
 
-// The last block end at or before `limit` tokens, and before the history's end, at which the
-// context can be taken up with what the store has; 0: only from the start.
-TakeUp find_take_up(const History& history, int64_t limit, UnitStore& store);
+// The last block end at or before `limit` tokens, and before the history's end, at which a context
+// whose pages have these keys can be taken up with what the store has; 0: only from the start.
+TakeUp find_take_up(const History& history, std::span<const UnitKey> pages, int64_t limit,
+                    UnitStore& store);
 
 // Lost units, sealed and put once more: runs what is needed for them, lowest first.
 class Rebuild {
@@ -59,7 +62,8 @@ class Return {
   bool finished() const { return context_ && context_->processed() == history_.tokens(); }
   int64_t done() const { return done_; }        // tokens run
   int64_t total() const { return total_; }      // tokens that have to be
-  int64_t rebuilt() const { return rebuilt_; }  // units that were lost and are there again
+  // Units and pages that were lost and are there again.
+  int64_t rebuilt() const { return rebuilt_; }
   std::unique_ptr<Resumable> take() { return std::move(context_); }
   const History& history() const { return history_; }
 

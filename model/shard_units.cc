@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 namespace ringtide::model {
@@ -27,10 +28,15 @@ struct Copy {
 
 }  // namespace
 
-bool ShardUnits::contains(const UnitKey& key) {
-  const auto mine = static_cast<std::byte>(own_.contains(key));
-  return std::ranges::any_of(ring_.gather({&mine, 1}),
-                             [](std::byte has) { return has != std::byte{0}; });
+std::vector<bool> ShardUnits::contains(std::span<const UnitKey> keys) {
+  std::vector<bool> has = own_.contains(keys);
+  if (keys.empty()) return has;
+  std::vector<std::byte> mine;
+  for (const bool here : has) mine.push_back(std::byte{here});
+  const std::span<const std::byte> all = ring_.gather(mine);
+  for (size_t i = 0; i < all.size(); ++i)
+    if (all[i] != std::byte{0}) has[i % keys.size()] = true;
+  return has;
 }
 
 void ShardUnits::read(std::span<PartRead> reads) {
@@ -120,23 +126,27 @@ void ShardUnits::send(std::span<PartRead> reads, std::span<const int64_t> source
 std::vector<int64_t> ShardUnits::bring(uint64_t owner, const History& history,
                                        const PageLayout& layout, const PageOwners& owners,
                                        std::span<const int64_t> units) {
-  const int64_t index = layout.unit_index_bytes(), payload = layout.layers * layout.chunk_bytes();
+  std::vector<int64_t> sizes(layout.layers, layout.chunk_bytes());  // of a page's parts
+  if (layout.representatives)
+    for (const int64_t floats : {layout.query_sum_floats(), layout.logit_sum_floats()})
+      sizes.push_back(floats * static_cast<int64_t>(sizeof(float)));
   std::vector<int64_t> lost;
   for (const int64_t u : units) {
     SealedUnit unit;
-    unit.key = history.keys()[u];
+    unit.key = history.page_keys()[u];
     unit.number = u;
     std::shared_ptr<std::byte[]> bytes;
-    if (owners.kept(u)) bytes.reset(new std::byte[payload + index]);
+    if (owners.kept(u))
+      bytes.reset(new std::byte[std::accumulate(sizes.begin(), sizes.end(), int64_t{0})]);
     std::vector<PartRead> reads;
-    for (int l = 0; l < layout.layers + (index > 0 ? 1 : 0); ++l) {
-      const size_t size = l < layout.layers ? layout.chunk_bytes() : index;
+    int64_t at = 0;
+    for (size_t part = 0; part < sizes.size(); ++part) {
       std::span<std::byte> into;
-      if (bytes) into = {bytes.get() + l * layout.chunk_bytes(), size};
-      reads.push_back({unit.key, static_cast<uint32_t>(l), into});
+      if (bytes) into = {bytes.get() + at, static_cast<size_t>(sizes[part])};
+      at += sizes[part];
+      reads.push_back({unit.key, static_cast<uint32_t>(part), into});
       unit.parts.push_back(into);
     }
-    if (index == 0) unit.parts.push_back({});
     read(reads);
     if (!std::ranges::all_of(reads, [](const PartRead& r) { return r.outcome == ReadOutcome::Ok; }))
       lost.push_back(u);

@@ -1,4 +1,4 @@
-// Where sealed units go when they leave memory, as the engine sees it.
+// Where the pages, units and groups of a session are kept, as the engine sees it.
 //
 // Implemented by actors over the database, and by tests in memory. All calls may come from any
 // thread.
@@ -21,16 +21,26 @@ struct UnitKey {
   auto operator<=>(const UnitKey&) const = default;
 };
 
-// A sealed unit, or a full group. Immutable once handed over.
+// What is kept of a unit, in one piece or in two, or of a full group. Immutable once handed over.
+// Parts are of the KV type, but for sums.
 //
-// Parts are of the KV type. Of a unit, part l < layers is the payload of layer l: K then V,
-// (kv_heads, unit, head_dim) each, K before RoPE; part `layers` holds the representatives of every
-// layer, (layers, heads, head_dim), and is empty under policies that keep none. Of a full group of
-// the index (unit_index.h), which is kept in the same way, part l < layers holds its units'
-// representatives of layer l, (kUnits, heads, head_dim); part `layers` its summary and a digest.
+// The processors' engine keeps a page as soon as it is full, and what finds it as a unit once it has
+// left the window. A GPU's keeps both together then.
 struct SealedUnit {
+  enum class Kind : uint8_t {
+    // Part l < layers is the payload of layer l: K then V, (kv_heads, unit, head_dim) each, K before
+    // RoPE. Of a page, under policies that keep an index, two more, float32: sums of its queries,
+    // (layers, heads, head_dim), and of their logits by its keys, (layers, heads, unit). Of a GPU's
+    // unit part `layers` holds its representatives, (layers, heads, head_dim), or is empty.
+    Unit,
+    // One part: a unit's representatives, (layers, heads, head_dim).
+    Entry,
+    // Of the index (unit_index.h): part l < layers holds its units' representatives of layer l,
+    // (kUnits, heads, head_dim); part `layers` its summary and a digest.
+    Group,
+  };
   UnitKey key;
-  bool is_group = false;
+  Kind kind = Kind::Unit;
   bool replaces = false;  // what is there under this key goes
   // Its place in the session: tokens [number * unit, (number + 1) * unit), or among the groups.
   int64_t number = 0;
@@ -52,15 +62,17 @@ struct PartRead {
 class UnitStore {
  public:
   virtual ~UnitStore() = default;
-  // Takes a unit of session `owner` to keep, write-behind: readable at once, durable later. Blocks
-  // while too much waits to be written. A key that is there already gains an owner, nothing more,
-  // unless the unit replaces it.
+  // Takes a unit of session `owner` to keep, write-behind: readable at once, soon after it survives
+  // the process. Blocks while too much waits to be written. A key that is there already gains an
+  // owner, nothing more, unless the unit replaces it.
   virtual void put(uint64_t owner, SealedUnit unit) = 0;
   // Fills every read whose bytes are there and match their checksum, in parallel where that pays.
   // What is absent or corrupt is said in its outcome; a corrupt unit is dropped, so that a later
   // put replaces it.
   virtual void read(std::span<PartRead> reads) = 0;
-  virtual bool contains(const UnitKey& key) = 0;
+  // Whether each of these is there.
+  virtual std::vector<bool> contains(std::span<const UnitKey> keys) = 0;
+  bool contains(const UnitKey& key) { return contains(std::span(&key, 1))[0]; }
 };
 
 }  // namespace ringtide::model

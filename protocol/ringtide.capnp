@@ -176,7 +176,7 @@ struct SessionInfo {
   tokens @6 :Int64;           # In the log.
   processed @7 :Int64;        # Of them, run through the model.
   appendedBytes @8 :UInt64;   # Text appended and acknowledged: the offset of the next append.
-  units @9 :Int64;
+  units @9 :Int64;            # Of consecutive tokens, complete; in the store or on their way.
   bytesGpu @10 :Int64;
   bytesRam @11 :Int64;
   bytesStore @12 :Int64;
@@ -187,6 +187,7 @@ struct SessionInfo {
   toRestore @17 :Int64;       # Tokens to run while restoring,
   restored @18 :Int64;        # and how many of them have been.
   shards @19 :List(Shard);    # Only from Ringtide.info: of a ring, who holds what of it.
+  runAgain @20 :Int64;        # Tokens of the past that were, when it came back into memory last.
 
   struct Shard {
     name @0 :Text;

@@ -82,6 +82,7 @@ struct SessionInfo {
   int64_t bytes_gpu = 0, bytes_ram = 0, bytes_store = 0;
   int64_t units_selected = 0, reads_ram = 0, reads_store = 0, units_recomputed = 0;
   int64_t to_restore = 0, restored = 0;  // tokens, while restoring
+  int64_t run_again = 0;                 // tokens, when it came back into memory last
   std::vector<ShardInfo> shards;         // only from Service::info, and only of a ring
 };
 

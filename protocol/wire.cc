@@ -93,6 +93,7 @@ void write(const SessionInfo& info, wire::SessionInfo::Builder to) {
   to.setUnitsRecomputed(info.units_recomputed);
   to.setToRestore(info.to_restore);
   to.setRestored(info.restored);
+  to.setRunAgain(info.run_again);
   auto shards = to.initShards(info.shards.size());
   for (size_t i = 0; i < info.shards.size(); ++i) {
     const ShardInfo& shard = info.shards[i];
@@ -125,6 +126,7 @@ SessionInfo read(wire::SessionInfo::Reader from) {
   info.units_recomputed = from.getUnitsRecomputed();
   info.to_restore = from.getToRestore();
   info.restored = from.getRestored();
+  info.run_again = from.getRunAgain();
   for (const auto shard : from.getShards()) {
     info.shards.push_back({to_string(shard.getName()), shard.getAnswers(), shard.getUnits(),
                            shard.getBytesRam(), shard.getBytesStore()});

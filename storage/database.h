@@ -52,7 +52,7 @@ class Database {
 
   // Writes all or nothing.
   Status write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch& batch);
-  // What was written without a log is on disk, in all families alike.
+  // What was written without a sync is on disk, in all families alike.
   Status flush();
   // NotFound if there is no such key.
   Status get(size_t family, std::string_view key, std::string& value);

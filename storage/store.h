@@ -37,14 +37,14 @@ struct LogWrite {
   LogRecord record;
 };
 
-// Groups of index entries are kept like units, under numbers from here on: they count as bytes of
-// their session, not as units.
-constexpr int64_t kGroupNumbers = int64_t{1} << 62;
+// Entries of an index, and groups of them, are kept like units, under numbers from here on: they
+// count as bytes of their session, not as units.
+constexpr int64_t kEntryNumbers = int64_t{1} << 61, kGroupNumbers = int64_t{1} << 62;
 
 struct UnitWrite {
   SessionId owner = 0;
   ContentKey key;
-  int64_t number = 0;  // place in the owner's sequence; of a group, kGroupNumbers more
+  int64_t number = 0;  // place in the owner's sequence; of an entry or group so much more
   std::vector<std::span<const std::byte>> parts;
   bool replaces = false;  // a unit that is there under this key goes, for all who own it
 };
@@ -60,7 +60,7 @@ struct PartRead {
 
 struct SessionSize {
   int64_t units = 0;
-  int64_t unit_bytes = 0;  // groups included
+  int64_t unit_bytes = 0;  // entries and groups included
   int64_t log_bytes = 0;
   int64_t tokens = 0;      // in the log's records
   int64_t text_bytes = 0;  // appended
@@ -117,7 +117,8 @@ class Store {
   virtual Status replay(SessionId id, const std::function<bool(uint64_t, LogRecord&&)>& visit) = 0;
 
   // -- units ----
-  // Written without sync; the index entry becomes visible only after the payload can be read back.
+  // Written without sync: survives the process, not a power cut. The index entry becomes visible
+  // only after the payload can be read back.
   // A key that exists gains an owner only, unless it is replaced.
   virtual Status put(std::span<const UnitWrite> units) = 0;
   virtual bool contains(const ContentKey& key) = 0;

@@ -97,9 +97,9 @@ void UnitStore::Change::forget_unit(std::string_view unit_key) {
 Status UnitStore::Change::apply() {
   if (!status_.ok()) return status_;
   used_.reset();
-  rocksdb::WriteOptions options;
-  options.disableWAL = true;
-  if (Status status = store_.db_->write(options, batch_); !status.ok()) return status;
+  // Not synced: in the system's hands it survives this process, and most of the log is deleted
+  // before the system writes it to the disk.
+  if (Status status = store_.db_->write({}, batch_); !status.ok()) return status;
   store_.units_ += units_;
   store_.unit_bytes_ += bytes_;
   return {};

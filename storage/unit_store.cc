@@ -215,7 +215,7 @@ Status UnitStore::remove_owner(SessionId id) {
 Status UnitStore::size(SessionId id, SessionSize& size) {
   return db_->scan(kIndex, keys::owned_by(id), [&](std::string_view key, std::string_view value) {
     if (const auto row = unpack_owned(key, value)) {
-      if (keys::parse_owned_number(key).value_or(0) < kGroupNumbers) ++size.units;
+      if (keys::parse_owned_number(key).value_or(0) < kEntryNumbers) ++size.units;
       size.unit_bytes += static_cast<int64_t>(row->bytes);
     }
     return true;

@@ -1,9 +1,10 @@
 // Sealed units: payload under sequential ids, an index from content key to id, and who owns what.
 //
-// Nothing here is logged ahead: index and payload of a unit are written together and reach the
-// disk together or not at all (atomic flush), so that a crash loses whole units, which are made
-// again from the log of their session. Rows are always whole: every owner row has its unit, every
-// unit its payload, unless the disk changed it. FORMAT.md says why ids in sequence.
+// Index and payload of a unit are written together and reach the disk together or not at all
+// (atomic flush), behind a log that is not synced: what was put survives a process that is killed;
+// a power cut loses whole units, the latest, which are made again from the log of their session.
+// Rows are always whole: every owner row has its unit, every unit its payload, unless the disk
+// changed it. FORMAT.md says why ids in sequence.
 //
 // Any thread may call anything.
 #pragma once

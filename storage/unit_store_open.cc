@@ -25,7 +25,7 @@ DatabaseOptions database_options(const std::string& path, const StoreOptions& op
   made.read_only = options.read_only;
   made.db.max_background_jobs = 4;
   made.db.max_open_files = 1024;
-  // Index and payload have no log; they reach the disk together.
+  // Index and payload reach the disk together, whatever is left of the log by then.
   made.db.atomic_flush = true;
   made.db.use_direct_io_for_flush_and_compaction =
       !options.read_only && supports_direct_io(std::filesystem::path(path).parent_path());

@@ -19,7 +19,10 @@ class ShardUnits final : public model::UnitStore {
 
   void put(uint64_t owner, model::SealedUnit unit) override;
   void read(std::span<model::PartRead> reads) override { shelf_.read(reads); }
-  bool contains(const model::UnitKey& key) override { return shelf_.contains(key); }
+  std::vector<bool> contains(std::span<const model::UnitKey> keys) override {
+    return shelf_.contains(keys);
+  }
+  using UnitStore::contains;
 
   // Units that it has of a session of the leader's, and their bytes; the rest of it is 0.
   storage::SessionSize size(uint64_t session);

@@ -73,17 +73,19 @@ TEST_F(UnitShelfTest, AUnitIsReadableBeforeAndAfterItIsWritten) {
   EXPECT_EQ(woken, 2);
 }
 
-TEST_F(UnitShelfTest, AGroupTakesNoUnitsPlace) {
+TEST_F(UnitShelfTest, EntriesAndGroupsTakeNoUnitsPlace) {
   UnitShelf shelf(*store);
-  model::SealedUnit group = unit(7);
-  group.is_group = true;
-  group.number = 1;
-  shelf.put(owner, std::move(group));
-  shelf.put(owner, unit(1));
+  using Kind = model::SealedUnit::Kind;
+  for (const auto& [key, kind] : {std::pair{7, Kind::Group}, {8, Kind::Entry}, {1, Kind::Unit}}) {
+    model::SealedUnit put = unit(static_cast<uint64_t>(key));
+    put.kind = kind;
+    put.number = 1;
+    shelf.put(owner, std::move(put));
+  }
   EXPECT_FALSE(shelf.write_batch());
-  EXPECT_TRUE(holds(shelf, 7) && holds(shelf, 1));
+  EXPECT_TRUE(holds(shelf, 7) && holds(shelf, 8) && holds(shelf, 1));
   EXPECT_EQ(store->size(owner).value().units, 1);
-  EXPECT_EQ(store->size(owner).value().unit_bytes, 200);
+  EXPECT_EQ(store->size(owner).value().unit_bytes, 300);
 }
 
 TEST_F(UnitShelfTest, BatchesAreBounded) {

@@ -15,6 +15,7 @@ protocol::SessionInfo some_session() {
   info.tokens = 1234;
   info.appended_bytes = 5000;
   info.units = 8;
+  info.run_again = 300;
   info.bytes_ram = 1 << 20;
   info.bytes_store = 3 << 20;
   return info;
@@ -28,6 +29,7 @@ TEST(Describe, SessionHasTheDocumentedFields) {
   EXPECT_EQ(json["appended_bytes"], 5000);
   EXPECT_EQ(json["policy"], "infllm");
   EXPECT_EQ(json["units"], 8);
+  EXPECT_EQ(json["run_again"], 300);
   EXPECT_EQ(json["bytes"], (Json{{"gpu", 0}, {"ram", 1 << 20}, {"store", 3 << 20}}));
   EXPECT_EQ(json["shards"], Json::array());
 }

@@ -45,7 +45,7 @@ class Daemon(Case):
         session = done["session"]
         self.assertEqual(list(session), ["name", "id", "created_ms", "state", "policy", "template",
                                          "tokens", "processed", "appended_bytes", "units", "bytes",
-                                         "retrieved", "shards"])
+                                         "retrieved", "run_again", "shards"])
         self.assertEqual((session["name"], session["policy"], session["template"]),
                          ("s", "infllm", "raw"))
         self.assertEqual(session["appended_bytes"], len(text))
@@ -92,6 +92,26 @@ class Daemon(Case):
                           len(straight) - len(first.tokens))
         self.assertFalse(second.event("opened")["created"])
         self.assertEqual(first.tokens + second.tokens, straight)
+
+    def test_a_killed_daemon_runs_no_more_than_a_block_again(self):
+        text = words(600)
+        daemon = self.daemon()
+        straight = self.ask(daemon, "--session", "straight", "--append", "-", "--generate",
+                            "--max-tokens", "20", text=text).tokens
+        first = self.ask(daemon, "--session", "s", "--append", "-", "--generate", "--max-tokens", "8",
+                         text=text)
+        # Written behind: full pages of 16 tokens, and an entry for each that has left the window.
+        wait_until(lambda: self.show(*daemon.connect)["units"] >=
+                   first.event("done")["session"]["processed"] // 16, "its pages are stored")
+        daemon.process.kill()
+        daemon.process.wait()
+        again = self.daemon()
+        second = self.ask(again, "--session", "s", "--existing", "--max-tokens",
+                          len(straight) - len(first.tokens))
+        self.assertEqual(first.tokens + second.tokens, straight)
+        shown = self.show(*again.connect)
+        self.assertTrue(0 < shown["run_again"] <= 32, shown)
+        self.assertEqual(shown["retrieved"]["recomputed"], 0)
 
     def test_in_process_equals_daemon(self):
         text = self.path("text", words(100))

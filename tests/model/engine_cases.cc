@@ -190,11 +190,66 @@ TEST_P(AnyRestore, TheSmallestWindowThereIs) {
   restore_and_compare(p, r, want, "window of one unit");
 }
 
-TEST_P(AnyRestore, UsesStoredUnitsRatherThanRunningAgain) {
-  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
-  Runner r = lived(p);
-  engine->close(1);
-  EXPECT_LE(restore(*engine, p, r), p.window + 2 * p.block);
+// A session that leaves memory and comes back all the time is as one that stays, to the last bit of
+// every unit that is stored.
+TEST_P(AnyRestore, ComesAndGoesBitForBit) {
+  for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(policy);
+    std::vector<float> logits[2];
+    decltype(units.snapshot()) stored[2];
+    for (const bool leaves : {false, true}) {
+      MemoryUnits store;
+      auto e = make(store);
+      e->open(1, p);
+      Runner r{*e, 1, BlockPlan(p.block), {}};
+      std::mt19937_64 random(6);
+      const auto leave = [&] {
+        if (!leaves || random() % 3 > 0) return;
+        e->close(1);
+        EXPECT_LE(restore(*e, p, r), rerun(p)) << to_string(policy);
+        EXPECT_LE(e->stats(1).tokens_rerun, rerun(p));
+        EXPECT_EQ(e->stats(1).units_recomputed, 0);
+      };
+      for (int turn = 0; turn < 8; ++turn) {
+        r.append(random_tokens(turn, 1 + turn * 17 % 90));
+        r.finish_prompt();
+        leave();
+        for (int i = 0; i < 11; ++i) {
+          r.generate();
+          r.run();
+          leave();
+        }
+      }
+      logits[leaves] = r.logits();
+      e->close(1);
+      stored[leaves] = store.snapshot();
+    }
+    EXPECT_EQ(logits[0], logits[1]) << to_string(policy);
+    EXPECT_EQ(stored[0], stored[1]) << to_string(policy);
+  }
+}
+
+// What is lost of the window is run again from there on, and counted.
+TEST_P(AnyRestore, GoesOnFromBeforeALostPageOfTheWindow) {
+  for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(policy);
+    Runner r = lived(p);
+    const auto want = r.logits();
+    restore_and_compare(p, r, want, "all there");
+    const int64_t stands = (r.plan.processed() - engine->stats(1).tokens_rerun) / p.unit;
+    for (const int64_t page : {stands - 1, stands - 2, stands - p.window / p.unit}) {
+      for (const bool corrupt : {false, true}) {
+        corrupt ? units.corrupt_page(page) : units.lose_page(page);
+        restore_and_compare(p, r, want, "a page of the window");
+        const int64_t again = engine->stats(1).tokens_rerun;
+        const int64_t least = r.plan.processed() - page * p.unit;
+        EXPECT_TRUE(again >= least && again <= least + p.block) << again << " of " << least;
+        EXPECT_EQ(engine->stats(1).units_recomputed, corrupt);
+      }
+    }
+    engine->close(1);
+    units.clear();
+  }
 }
 
 TEST_P(AnyRestore, RecomputesAUnitThatIsLostWhileItIsNeeded) {

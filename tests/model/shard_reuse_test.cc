@@ -97,8 +97,7 @@ struct ReuseTest : RestoreTest {
     engine->close(1);
     return seen;
   }
-  // A window, what stands before it in its page, and the last block.
-  int64_t at_most() const { return p.window + p.unit + 2 * p.block; }
+  int64_t at_most() const { return rerun(p); }
 };
 
 struct AnotherSize : ReuseTest, ::testing::WithParamInterface<std::tuple<int, PolicyKind>> {
@@ -113,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Shards, AnotherSize,
                                                               PolicyKind::Streaming,
                                                               PolicyKind::InfLlm)));
 
-TEST_P(AnotherSize, ComputesOnlyTheWindowAgain) {
+TEST_P(AnotherSize, ComputesOnlyTheLastBlockAgain) {
   const Seen want = alone();
   // Shards before; which of their stores the next ring has, -1 for a new one.
   const std::pair<int, std::vector<int>> rings[] = {

@@ -126,7 +126,7 @@ TEST_P(RpcTest, EveryMethodReportsItsError) {
 TEST_P(RpcTest, InfoCarriesEveryField) {
   const auto session = open("a");
   SessionInfo info{"a", 1, 2, "ingesting", "infllm", "chatml", 3,  4,  5, 6,
-                   7,   8, 9, 10,          11,       12,       13, 14, 15,
+                   7,   8, 9, 10,          11,       12,       13, 14, 15, 19,
                    {{"the leader", true, 16, 17, 18}, {"shard 1", false, 0, 0, 0}}};
   service_.happen([&]() { service_.sessions["a"].info = info; });
   const SessionInfo got = session->info();
@@ -138,9 +138,9 @@ TEST_P(RpcTest, InfoCarriesEveryField) {
             std::tie(info.tokens, info.processed, info.appended_bytes, info.units, info.bytes_gpu,
                      info.bytes_ram, info.bytes_store));
   EXPECT_EQ(std::tie(got.units_selected, got.reads_ram, got.reads_store, got.units_recomputed,
-                     got.to_restore, got.restored),
+                     got.to_restore, got.restored, got.run_again),
             std::tie(info.units_selected, info.reads_ram, info.reads_store, info.units_recomputed,
-                     info.to_restore, info.restored));
+                     info.to_restore, info.restored, info.run_again));
   ASSERT_EQ(got.shards.size(), info.shards.size());
   for (size_t i = 0; i < info.shards.size(); ++i) {
     const protocol::ShardInfo &a = got.shards[i], &b = info.shards[i];

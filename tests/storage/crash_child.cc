@@ -1,5 +1,5 @@
 // Works on a store until it is killed, and says on standard output what was acknowledged, one line
-// each: "append <sequence>", "created <id>", "removed <id>".
+// each: "append <sequence>", "put <sequence>", "created <id>", "removed <id>".
 // Usage: storage_crash_child <store>
 #include <unistd.h>
 
@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
     const UnitWrite unit{
         .owner = id, .key = {7, next}, .number = int64_t(next), .parts = {part, part}};
     need(store.put({&unit, 1}));
+    say("put " + std::to_string(next));
     if (next % 7 == 0) need(store.flush());
 
     if (next % 3 == 0) {

@@ -24,7 +24,7 @@ class MemoryUnits : public model::UnitStore {
       for (auto part : unit.parts) parts.emplace_back(part.begin(), part.end());
       corrupt_.erase(unit.key);
     }
-    (unit.is_group ? groups_ : numbers_)[unit.number] = unit.key;
+    named(unit.kind)[unit.number] = unit.key;
   }
   void read(std::span<model::PartRead> reads) override {
     std::lock_guard lock(mutex_);
@@ -43,23 +43,46 @@ class MemoryUnits : public model::UnitStore {
       }
     }
   }
-  bool contains(const model::UnitKey& key) override {
+  std::vector<bool> contains(std::span<const model::UnitKey> keys) override {
     std::lock_guard lock(mutex_);
-    return units_.contains(key);
+    ++questions;
+    std::vector<bool> has;
+    for (const model::UnitKey& key : keys) has.push_back(units_.contains(key));
+    return has;
   }
+  using UnitStore::contains;
 
   // -- for tests ----
   std::map<model::UnitKey, std::vector<std::vector<std::byte>>> snapshot() {
     std::lock_guard lock(mutex_);
     return units_;
   }
+  // Of a unit, all that there is.
   void lose(int64_t number) {
+    lose_page(number);
+    lose_entry(number);
+  }
+  void corrupt(int64_t number) {
+    corrupt_page(number);
+    std::lock_guard lock(mutex_);
+    if (entries_.contains(number)) corrupt_.insert(entries_.at(number));
+  }
+  void lose_page(int64_t number) {
     std::lock_guard lock(mutex_);
     units_.erase(numbers_.at(number));
   }
-  void corrupt(int64_t number) {
+  void corrupt_page(int64_t number) {
     std::lock_guard lock(mutex_);
     corrupt_.insert(numbers_.at(number));
+  }
+  void lose_entry(int64_t number) {
+    std::lock_guard lock(mutex_);
+    if (entries_.contains(number)) units_.erase(entries_.at(number));
+  }
+  // Units, or pages, that were ever put.
+  int64_t pages() {
+    std::lock_guard lock(mutex_);
+    return static_cast<int64_t>(numbers_.size());
   }
   void lose_group(int64_t number) {
     std::lock_guard lock(mutex_);
@@ -96,13 +119,18 @@ class MemoryUnits : public model::UnitStore {
     std::lock_guard lock(mutex_);
     for (auto& [key, shards] : holders_) shards.erase(shard);
   }
-  int64_t puts = 0, part_reads = 0, group_reads = 0;
+  int64_t puts = 0, part_reads = 0, group_reads = 0, questions = 0;
   bool refuses = false;  // what is put is lost at once, as on a full disk
 
  private:
+  using Named = std::map<int64_t, model::UnitKey>;
+  Named& named(model::SealedUnit::Kind kind) {
+    using Kind = model::SealedUnit::Kind;
+    return kind == Kind::Group ? groups_ : kind == Kind::Entry ? entries_ : numbers_;
+  }
   std::mutex mutex_;
   std::map<model::UnitKey, std::vector<std::vector<std::byte>>> units_;
-  std::map<int64_t, model::UnitKey> numbers_, groups_;  // of the last put
+  Named numbers_, entries_, groups_;  // of the last put
   std::set<model::UnitKey> corrupt_;
   std::map<model::UnitKey, std::set<int>> holders_;
 };

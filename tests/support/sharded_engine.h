@@ -28,8 +28,10 @@ class ShardView : public model::UnitStore {
       if (all_.held(shard_, r.key)) all_.read({&r, 1});
     }
   }
-  bool contains(const model::UnitKey& key) override {
-    return all_.held(shard_, key) && all_.contains(key);
+  std::vector<bool> contains(std::span<const model::UnitKey> keys) override {
+    std::vector<bool> has = all_.contains(keys);
+    for (size_t i = 0; i < keys.size(); ++i) has[i] = has[i] && all_.held(shard_, keys[i]);
+    return has;
   }
 
  private:
