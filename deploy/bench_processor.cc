@@ -58,9 +58,16 @@ void bench_processor(const ProcessorBench& bench, Figures& figures) {
   }
   for (const int64_t context : bench.contexts) {
     for (const int64_t batch : bench.batches) {
+      const model::GenerationSpeed speed = model::generation_speed(*engine, plan, context, batch);
+      const int runs = static_cast<int>(batch);  // every session reads its context once
+      if (context > plan.policy.block) {
+        figures.add(figure(fmt::format("prefill before it, {} tokens", context), "tokens/s",
+                           speed.prompt, runs, context, 1));
+        figures.add(figure(fmt::format("prefill of its last block, {} tokens", context), "tokens/s",
+                           speed.last_block, runs, context, 1));
+      }
       Figure f = figure(fmt::format("decode, batch {}, {} tokens each", batch, context), "tokens/s",
-                        model::generation_speed(*engine, plan, context, batch), plan.repeats,
-                        context, batch);
+                        speed.generation, plan.repeats, context, batch);
       f.ceiling = static_cast<double>(batch) * copy / bytes;
       f.against = "weights at the copy's rate";
       figures.add(f);

@@ -11,18 +11,14 @@
 #define HWY_TARGET_INCLUDE "kernels/coded_matmul.cc"
 #include <hwy/foreach_target.h>
 //
+#include "kernels/float_rows_inl.h"
 #include "kernels/integer_tile_inl.h"
-#include "kernels/tile_inl.h"
+#include "kernels/panel_tasks_inl.h"
 #include "kernels/unpack_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
-// Rows that share what was taken apart.
-constexpr int64_t kWholeRows = 12;  // a chunk is whole tiles
-constexpr int64_t kChunkRows = 12 * kWholeRows;
-// Up to so many rows, a thread takes panels that follow each other: memory is what limits.
-constexpr int64_t kFewRows = 16;
 // Up to so many rows, taking a panel apart in memory costs more than it saves.
 constexpr int64_t kPanelRows = 4;
 static_assert(kByteRows <= kPanelRows);  // tiles know bytes with VNNI alone
@@ -62,31 +58,10 @@ HWY_NOINLINE void write_weights(const Coding& coding, const Unpacked& from, int6
   }
 }
 
-struct FloatRows {
-  const Step& step;
-  Work& work;
-  int64_t row, column;
-  template <int R>
-  HWY_NOINLINE void operator()() const {
-    const Product& p = step.p;
-    Tile<R, 2, Rows> tile({p.x + (step.begin + row) * p.w.k + step.k, p.w.k});
-    float* sums = work.sums[row] + column;
-    tile.load_sums(sums, kPanel);
-    tile.add(work.weights[0] + column, kPanel, 0, step.n);
-    tile.store_sums(sums, kPanel);
-  }
-};
-
 void float_step(const Step& step, Work& work) {
   write_weights(step.coding, work.unpacked, step.n, work.weights);
-  constexpr int64_t kOutputs = std::min<int64_t>(2 * kLanes, kPanel);
-  for (int64_t row = 0; row < step.end - step.begin;) {
-    int height = 0;
-    for (int64_t column = 0; column < kPanel; column += kOutputs) {
-      height = with_rows(step.end - step.begin - row, FloatRows{step, work, row, column});
-    }
-    row += height;
-  }
+  add_float_run({step.p.x + step.begin * step.p.w.k + step.k, step.p.w.k, step.end - step.begin,
+                 work.weights[0], step.n, work.sums});
 }
 
 void integer_step(const Step& step, const IntegerRows& x, Work& work) {
@@ -109,19 +84,6 @@ void integer_step(const Step& step, const IntegerRows& x, Work& work) {
   if (x.high) return vnni_tile(t, rows);
 #endif
   integer_tile(t, rows);
-}
-
-void write_sums(const Product& p, int64_t panel, int64_t begin, int64_t end,
-                const float (*sums)[kPanel]) {
-  const int64_t outputs = std::min(kPanel, p.w.n - panel * kPanel);
-  for (int64_t row = begin; row < end; ++row) {
-    float* y = p.y + row * p.w.n + panel * kPanel;
-    for (int64_t i = 0; i < outputs; i += kLanes) {
-      Vf sum = load(sums[row - begin] + i);
-      if (p.write == Write::Add) sum = hn::Add(load_up_to(y + i, outputs - i), sum);
-      store_up_to(sum, y + i, outputs - i);
-    }
-  }
 }
 
 // All rows, at most kPanelRows, by panels from number `panel` on.
@@ -178,33 +140,25 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
   const Unpack unpack = unpack_of(p.w.type);
   const Coding c = coding(p.w.type);
   const int64_t bytes = panel_bytes(p.w.type, p.w.k);
-  const int64_t panels = panel_count(p.w.n);
-  const int64_t chunks = (p.m + kChunkRows - 1) / kChunkRows;
-  const int64_t tiles = (p.m + kWholeRows - 1) / kWholeRows;
-  const int64_t parts = p.m <= kFewRows ? std::min<int64_t>(panels, 4 * threads.size()) : panels;
-  threads.parallel_for(chunks * parts, [&](int64_t task, int thread) {
+  for_each_task(p, threads, [&](const PanelTask& task, int thread) {
     auto& work =
         *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
-    const int64_t chunk = task / parts, part = task % parts;
-    const int64_t begin = chunk * tiles / chunks * kWholeRows;
-    const int64_t end = std::min(p.m, (chunk + 1) * tiles / chunks * kWholeRows);
-    const int64_t last = (part + 1) * panels / parts;
-    for (int64_t panel = part * panels / parts, next; panel < last; panel = next) {
+    for (int64_t panel = task.first, next; panel < task.last; panel = next) {
       if (x && p.m <= kPanelRows) {
-        next = std::min(last, panel + kPanelStreams);
+        next = std::min(task.last, panel + kPanelStreams);
         few_rows(p, *x, panel, {p.w.data + panel * bytes, bytes, static_cast<int>(next - panel)},
                  work);
         continue;
       }
       next = panel + 1;
-      std::memset(work.sums, 0, (end - begin) * sizeof work.sums[0]);
+      std::memset(work.sums, 0, task.rows() * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);
         unpack(p.w.data + panel * bytes, k, n, work.unpacked);
-        const Step step{p, c, begin, end, k, n};
+        const Step step{p, c, task.begin, task.end, k, n};
         x ? integer_step(step, *x, work) : float_step(step, work);
       }
-      write_sums(p, panel, begin, end, work.sums);
+      write_sums(p, panel, task.begin, task.end, work.sums);
     }
   });
 }

@@ -79,27 +79,58 @@ struct Tile {
   // `w_stride` apart.
   template <class T>
   HWY_INLINE void add(const T* HWY_RESTRICT w, int64_t w_stride, int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) {
-      Vf weights[kVectors];
-      HWY_UNROLL(4)
-      for (int v = 0; v < kVectors; ++v) weights[v] = load(w + k * w_stride + v * kLanes);
-      (*this)(k, weights);
-    }
+    for (int64_t k = begin; k < end; ++k) add(w + k * w_stride, k);
+  }
+
+  // Those of input k, whose weights are at w.
+  template <class T>
+  HWY_INLINE void add(const T* HWY_RESTRICT w, int64_t k) {
+    Vf weights[kVectors];
+    HWY_UNROLL(4)
+    for (int v = 0; v < kVectors; ++v) weights[v] = load(w + v * kLanes);
+    (*this)(k, weights);
   }
 };
 
-// Calls f.template operator()<R>() with the greatest tile height R <= rows; returns R.
+// The height of the next tile of so many rows: the greatest, but what is left after it of rows for
+// two is halved. A low tile is few sums, which wait for each other.
+constexpr int tile_height(int64_t rows) {
+  if (rows >= 2 * kTileRows || rows == kTileRows) return kTileRows;
+  const int height = static_cast<int>(rows > kTileRows ? (rows + 1) / 2 : rows);
+  // Tiles of 7, or of 9 and more, are made of two.
+  return height <= 6 || height == 8 ? height : (height + 1) / 2;
+}
+
+// Calls f.template operator()<R>() with the height of the next tile; returns it.
 template <class F>
 HWY_INLINE int with_rows(int64_t rows, const F& f) {
-  if constexpr (kTileRows > 6) {
-    if (rows >= kTileRows) return f.template operator()<kTileRows>(), kTileRows;
-    if (rows >= 8) return f.template operator()<8>(), 8;
+  const int height = tile_height(rows);
+  switch (height) {
+    case 1:
+      f.template operator()<1>();
+      break;
+    case 2:
+      f.template operator()<2>();
+      break;
+    case 3:
+      f.template operator()<3>();
+      break;
+    case 4:
+      f.template operator()<4>();
+      break;
+    case 5:
+      f.template operator()<5>();
+      break;
+    case 6:
+      f.template operator()<6>();
+      break;
+    case 8:
+      if constexpr (kTileRows > 6) f.template operator()<8>();
+      break;
+    default:
+      if constexpr (kTileRows > 6) f.template operator()<kTileRows>();
   }
-  if (rows >= 6) return f.template operator()<6>(), 6;
-  if (rows >= 4) return f.template operator()<4>(), 4;
-  if (rows == 3) return f.template operator()<3>(), 3;
-  if (rows == 2) return f.template operator()<2>(), 2;
-  return f.template operator()<1>(), 1;
+  return height;
 }
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE

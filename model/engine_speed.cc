@@ -31,12 +31,18 @@ class Text {
   std::minstd_rand random_{1};
 };
 
-// Opens a context and reads `tokens` into it.
-void read(Engine& engine, const SpeedPlan& plan, ContextId id, int64_t tokens, Text& text) {
+// Opens a context and reads `tokens` into it; returns tokens a second of the last block.
+double read(Engine& engine, const SpeedPlan& plan, ContextId id, int64_t tokens, Text& text) {
   engine.open(id, plan.policy);
+  double last = 0;
   for (int64_t at = 0; at < tokens; at += plan.policy.block) {
-    engine.prefill(id, text.block(std::min<int64_t>(plan.policy.block, tokens - at)));
+    const int64_t n = std::min<int64_t>(plan.policy.block, tokens - at);
+    const std::vector<TokenId> block = text.block(n);
+    const double start = plan.clock();
+    engine.prefill(id, block);
+    last = static_cast<double>(n) / (plan.clock() - start);
   }
+  return last;
 }
 
 }  // namespace
@@ -54,8 +60,9 @@ Spread prompt_speed(Engine& engine, const SpeedPlan& plan, int64_t tokens) {
   Text text(plan.vocabulary);
   std::vector<double> speeds;
   for (int i = 0; i <= plan.repeats; ++i) {
+    const int64_t n = i == 0 ? std::min<int64_t>(tokens, plan.policy.block) : tokens;  // to warm up
     const double start = plan.clock();
-    read(engine, plan, 1, tokens, text);
+    read(engine, plan, 1, n, text);
     engine.logits(1);
     if (i > 0) speeds.push_back(static_cast<double>(tokens) / (plan.clock() - start));
     engine.close(1);
@@ -63,12 +70,17 @@ Spread prompt_speed(Engine& engine, const SpeedPlan& plan, int64_t tokens) {
   return spread(std::move(speeds));
 }
 
-Spread generation_speed(Engine& engine, const SpeedPlan& plan, int64_t context, int64_t batch) {
+GenerationSpeed generation_speed(Engine& engine, const SpeedPlan& plan, int64_t context,
+                                 int64_t batch) {
   Text text(plan.vocabulary);
+  const int64_t tokens = std::max<int64_t>(1, context);
   std::vector<DecodeRow> rows;
+  std::vector<double> prompts, last_blocks;
   for (int64_t i = 0; i < batch; ++i) {
     rows.push_back({static_cast<ContextId>(i + 1), 0});
-    read(engine, plan, rows.back().context, std::max<int64_t>(1, context), text);
+    const double start = plan.clock();
+    last_blocks.push_back(read(engine, plan, rows.back().context, tokens, text));
+    prompts.push_back(static_cast<double>(tokens) / (plan.clock() - start));
   }
   std::vector<double> speeds;
   for (int i = 0; i <= plan.repeats; ++i) {
@@ -81,7 +93,7 @@ Spread generation_speed(Engine& engine, const SpeedPlan& plan, int64_t context, 
     if (i > 0) speeds.push_back(static_cast<double>(steps * batch) / (plan.clock() - start));
   }
   for (const DecodeRow& row : rows) engine.close(row.context);
-  return spread(std::move(speeds));
+  return {spread(std::move(speeds)), spread(std::move(prompts)), spread(std::move(last_blocks))};
 }
 
 double copy_speed(int threads, Clock clock) {

@@ -34,8 +34,14 @@ struct SpeedPlan {
 // Tokens a second of a prompt of so many tokens, read into an empty context.
 Spread prompt_speed(Engine& engine, const SpeedPlan& plan, int64_t tokens);
 
-// Tokens a second, of all `batch` sessions together, after `context` tokens each.
-Spread generation_speed(Engine& engine, const SpeedPlan& plan, int64_t context, int64_t batch);
+// Tokens a second after `context` tokens each, and of having read these: once by each session.
+struct GenerationSpeed {
+  Spread generation;  // of all `batch` sessions together
+  Spread prompt;
+  Spread last_block;  // of the prompt, all before it attended to
+};
+GenerationSpeed generation_speed(Engine& engine, const SpeedPlan& plan, int64_t context,
+                                 int64_t batch);
 
 // Bytes a second that `threads` threads copy, read and written bytes both counted.
 double copy_speed(int threads, Clock clock);

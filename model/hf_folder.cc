@@ -3,11 +3,11 @@
 #include <array>
 #include <filesystem>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "model/fingerprint.h"
 #include "model/hf_config.h"
+#include "model/hf_files.h"
 #include "model/hf_tokenizer.h"
 #include "model/json_file.h"
 #include "model/read_tensors.h"
@@ -47,42 +47,21 @@ std::optional<JsonObject> object_of(const std::optional<JsonText>& text) {
   return text ? std::make_optional(text->object()) : std::nullopt;
 }
 
-// Files of the folder that hold the tensors. An index names them, a tensor each.
+// Files of the folder that hold the tensors.
 std::vector<std::string> weight_files(const std::string& folder) {
   const std::optional<JsonText> index = optional_json(folder, "model.safetensors.index.json");
   if (!index) return {"model.safetensors"};
-  const auto map = index->object().object("weight_map");
-  if (!map) index->object().fail("weight_map", "is missing");
-  std::set<std::string> names;
-  for (const auto& [tensor, file] : map->value().items()) {
-    if (!file.is_string()) map->fail(tensor, "must be the name of a file");
-    const auto& name = file.get_ref<const std::string&>();
-    if (name.find('/') != std::string::npos || !name.ends_with(".safetensors")) {
-      map->fail(tensor, "is " + model::quoted(name) + ", not a safetensors file of this folder");
-    }
-    names.insert(name);
-  }
-  if (names.empty()) index->object().fail("weight_map", "is empty");
-  return {names.begin(), names.end()};
+  return indexed_files(index->object());
 }
 
-// The folder's own template: a file of its own, or in tokenizer_config.json, as text or as a list
-// of which one is called "default".
+// The folder's own template: a file of its own, or in tokenizer_config.json.
 std::string read_template(const std::string& folder, const std::optional<JsonObject>& config) {
   const std::string path = folder + "/chat_template.jinja";
   if (std::filesystem::exists(path)) {
     const MappedFile file(path, "a template");
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
   }
-  if (!config || !config->has("chat_template")) return "";
-  if (!config->find("chat_template")->is_array()) return *config->string("chat_template");
-  for (const json& entry : *config->array("chat_template")) {
-    if (entry.is_object() && entry.value("name", json()) == "default" &&
-        entry.value("template", json()).is_string()) {
-      return entry["template"].get<std::string>();
-    }
-  }
-  config->fail("chat_template", "has no template called \"default\"");
+  return config ? template_in(*config) : "";
 }
 
 // What of the folder decides how text becomes tokens.

@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
   for (const int64_t context : contexts) {
     for (const int64_t batch : batches) {
       compare("generation", context, batch, [&](model::Engine& engine) {
-        return model::generation_speed(engine, plan, context, batch).median;
+        return model::generation_speed(engine, plan, context, batch).generation.median;
       });
     }
   }

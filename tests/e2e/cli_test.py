@@ -238,6 +238,15 @@ class Bench(Case):
         self.assertEqual([(f["tokens"], f["batch"]) for f in speeds], [(4, 3)])
         self.assertGreater(speeds[0]["median"], 0)
 
+    def test_a_long_context_tells_how_it_was_read(self):
+        result = self.bench("--json", "--only", "decode", "--context", "600")
+        self.assertEqual(result.code, OK, result.err)
+        figures = {f["what"]: f for f in result.events if f["event"] == "figure" and f["tokens"] == 600}
+        self.assertEqual(list(figures), ["prefill before it, 600 tokens", "prefill of its last block, 600 tokens",
+                                         "decode, batch 3, 600 tokens each"])
+        for figure in figures.values():
+            self.assertGreater(figure["median"], 0)
+
     def test_instruction_set_that_is_not_there(self):
         self.assert_fails(self.bench("--instruction-set", "ABACUS"), USAGE, "ABACUS",
                           "this processor has")

@@ -1,9 +1,11 @@
 // A model folder of any bytes: it is read or refused, and what was read can be touched whole.
 //
 // An input is the length of config.json (4 bytes, little endian), config.json, and then the bytes
-// of model.safetensors.
+// of model.safetensors. The first text is read as an index of several such files, too.
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -11,6 +13,7 @@
 
 #include "model/fingerprint.h"
 #include "model/hf_config.h"
+#include "model/hf_files.h"
 #include "model/read_tensors.h"
 #include "model/safetensors.h"
 
@@ -35,6 +38,19 @@ std::optional<ModelConfig> configure(std::string_view text) {
   }
 }
 
+// No file outside of the folder is ever named.
+void read_index(std::string_view text) {
+  try {
+    const nlohmann::json parsed = parse_json(text, "input");
+    for (const std::string& name : indexed_files(JsonObject(parsed, "input"))) {
+      if (name.find('/') == std::string::npos) continue;
+      std::fprintf(stderr, "does not hold: files are of the folder\n");
+      std::abort();
+    }
+  } catch (const ModelError&) {
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -45,6 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (length > rest.size()) return 0;
   const std::string_view text(reinterpret_cast<const char*>(rest.data()), length);
 
+  read_index(text);
   const std::optional<ModelConfig> config = configure(text);
   const std::optional<SafetensorsFile> file = open(rest.subspan(length));
   if (!file) return 0;

@@ -61,4 +61,10 @@ int main(int argc, char** argv) {
       {"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
       {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 300.0}}}};
   write("newer", newer);
+  TinyFolder index = smallest("llama", "F32");
+  index.json["config.json"] = {{"metadata", {{"total_size", 4096}}},
+                               {"weight_map",
+                                {{"model.embed_tokens.weight", "model-00001-of-00002.safetensors"},
+                                 {"model.norm.weight", "model-00002-of-00002.safetensors"}}}};
+  write("index", index);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "model/hf_files.h"
 #include "model/hf_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -25,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (end < size) {
       config = ringtide::model::parse_json(input.substr(end + 1), "tokenizer_config.json");
       object.emplace(*config, "tokenizer_config.json");
+      ringtide::model::template_in(*object);
     }
     const auto read =
         ringtide::model::read_hf_tokenizer(JsonObject(json, "tokenizer.json"), object, {}, 300);

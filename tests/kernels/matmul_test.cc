@@ -124,8 +124,9 @@ TEST_P(Matmul, AgreesWithFloat64ForRaggedShapes) {
   for (const TensorType type : kTypes) {
     const int64_t block = type_info(type).block_elements;
     for (const int64_t n : {1, 5, 31, 32, 33, 64, 95, 130}) {
-      for (const int64_t m : {1, 2, 3, 4, 5, 7, 13, 29}) {
-        const int64_t k = block * uniform(random_, 1, block == 1 ? 70 : block == 32 ? 12 : 3);
+      for (const int64_t m : {1, 2, 3, 4, 5, 7, 13, 29, 70}) {
+        if (m == 70 && coded(type)) continue;  // no other way than 29
+        const int64_t k = block * uniform(random_, 1, block == 1 ? 200 : block == 32 ? 12 : 3);
         const Weights w = make_weights(random_, type, n, k, threads_);
         const std::vector<float> x = normals(random_, m * k);
         for (const ActivationType a :
@@ -330,8 +331,8 @@ TEST_P(Matmul, PartsOfTheOutputsHaveTheBitsOfTheWhole) {
   }
 }
 
-// Few rows read several panels of the matrix in turn: each gives what it gives alone, also where
-// less than a whole turn is left.
+// Few and many rows read several panels of the matrix in turn: each gives what it gives alone, also
+// where less than a whole turn is left.
 TEST_P(Matmul, PanelsSideBySideHaveTheBitsOfEachAlone) {
   ThreadPool thread(1);
   for (const auto& [type, activations] : kinds()) {
@@ -339,7 +340,7 @@ TEST_P(Matmul, PanelsSideBySideHaveTheBitsOfEachAlone) {
     for (const int64_t n : {617, 905}) {
       const Weights w = make_weights(random_, type, n, k, threads_);
       const int panels = static_cast<int>((n + 31) / 32);
-      for (const int64_t m : {1, 2, 3, 4}) {
+      for (const int64_t m : {1, 2, 3, 4, 8, 70}) {
         const std::vector<float> x = normals(random_, m * k);
         ASSERT_TRUE(same_bits(multiply(x, m, w.packed, thread, activations),
                               by_parts(x, m, w.packed, panels, thread, activations)))

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <ctime>
 #include <numeric>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace ringtide::kernels {
@@ -82,6 +85,16 @@ TEST(ThreadPool, EndsInAnyState) {
     if (i % 2) pool.parallel_for(10, [&](int64_t, int) { ++sum; });
     EXPECT_EQ(sum, i % 2 ? 10 : 0);
   }
+}
+
+// Processor time of the whole process, whatever else the machine does.
+TEST(ThreadPool, TakesNoProcessorTimeBetweenLoops) {
+  ThreadPool pool(2);
+  for (int i = 0; i < 100; ++i) pool.parallel_for(64, [](int64_t, int) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 50);
 }
 
 }  // namespace
