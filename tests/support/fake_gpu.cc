@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -273,10 +274,15 @@ class FakeGpu final : public Gpu {
       for (int32_t r = 0; r < a.rows; ++r) fake_choose(a, r);
     });
   }
-  void place_units(const Lookup& a) override {
-    run([=] {
-      for (int32_t r = 0; r < a.rows; ++r) fake_place(a, r);
+  void assign_slots(const Lookup& a) override {
+    run([=, this] {
+      std::vector<FakeCopy>& copies = copies_of_[a.scratch];
+      copies.clear();
+      for (int32_t r = 0; r < a.rows; ++r) fake_assign(a, r, copies);
     });
+  }
+  void fetch_units(const Lookup& a) override {
+    run([=, this] { fake_fetch(a, copies_of_[a.scratch]); });
   }
 
   int64_t sample_scratch(int32_t, int32_t) const override { return 1; }
@@ -366,6 +372,7 @@ class FakeGpu final : public Gpu {
   Blocks device_, host_;
   std::deque<std::function<void()>> copies_;  // of the copy queue, not run yet
   uint64_t copies_taken_ = 0;
+  std::map<const float*, std::vector<FakeCopy>> copies_of_;  // of the lookup that works there
   std::unique_ptr<FakeGraph> capturing_;
 };
 
