@@ -58,7 +58,8 @@ void fake_assign(const Lookup& a, int32_t r, std::vector<FakeCopy>& copies) {
     *slots.begun = 0;
   } else if (slots.begun) {
     for (int32_t s = 0; s < slots.slots; ++s) {
-      if (slots.copy[s] >= static_cast<int32_t>(*slots.begun)) slots.unit[s] = slots.used[s] = -1;
+      if (slots.copy[s] >= static_cast<int32_t>(*slots.begun & ~kNoMore))
+        slots.unit[s] = slots.used[s] = -1;
       slots.copy[s] = -1;
     }
     *slots.begun |= kNoMore;
@@ -107,12 +108,14 @@ void fake_assign(const Lookup& a, int32_t r, std::vector<FakeCopy>& copies) {
   a.counts[r] = count;
 }
 
-void fake_fetch(const Lookup& a, const std::vector<FakeCopy>& copies) {
-  const size_t n = a.guess ? copies.size() * ((*a.tick + a.layer) / 2 % 3) / 2 : copies.size();
-  for (size_t i = 0; i < n; ++i) {
-    if (copies[i].begun && (*copies[i].begun)++ >= kNoMore)
+void fake_fetch(const std::vector<FakeCopy>& copies, double begins) {
+  const double most = begins * static_cast<double>(copies.size());
+  double made = 0;
+  for (const FakeCopy& c : copies) {
+    if (c.begun && made++ >= most) return;
+    if (c.begun && (*c.begun)++ >= kNoMore)
       throw std::logic_error("fetch_units: a copy after its guess was over");
-    std::memcpy(copies[i].to, copies[i].from, copies[i].bytes);
+    std::memcpy(c.to, c.from, c.bytes);
   }
 }
 

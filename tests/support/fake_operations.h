@@ -42,8 +42,8 @@ struct FakeCopy {
   uint32_t* begun;  // of a guess
 };
 void fake_assign(const kernels::cuda::Lookup& a, int32_t r, std::vector<FakeCopy>& copies);
-// A guess is over before all, half or none of its copies have begun, in turn.
-void fake_fetch(const kernels::cuda::Lookup& a, const std::vector<FakeCopy>& copies);
+// Of a guess this part of them begins before it is over.
+void fake_fetch(const std::vector<FakeCopy>& copies, double begins);
 // The token of one row of logits (n,), which the repetition penalty changes.
 int32_t fake_sample(float* logits, int32_t n, const kernels::cuda::SampleRow& p);
 
