@@ -266,7 +266,8 @@ void measure_fetch(Gpu& gpu, const Heads& shape, Figures& figures) {
       "fetch of 16 units from host memory", "GB/s",
       rates(1e-9 * kSelect * static_cast<double>(chunk), time_in_graph(gpu, 5, kCalls, [&](int i) {
               a.chosen = choices.as<int32_t>(4 * int64_t{i} * kSelect);
-              gpu.place_units(a);
+              gpu.assign_slots(a);
+              gpu.fetch_units(a);
             })));
   figure.ceiling = figures[kToDevice];
   figure.against = "host to GPU";

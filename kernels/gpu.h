@@ -117,7 +117,8 @@ class Gpu {
   virtual int64_t lookup_scratch(const cuda::Heads& shape, int32_t rows, int32_t max_sealed,
                                  int32_t max_select) const = 0;
   virtual void choose_units(const cuda::Lookup& a) = 0;
-  virtual void place_units(const cuda::Lookup& a) = 0;
+  virtual void assign_slots(const cuda::Lookup& a) = 0;
+  virtual void fetch_units(const cuda::Lookup& a) = 0;
   virtual int64_t sample_scratch(int32_t rows, int32_t vocabulary) const = 0;
   virtual void sample(float* logits, int32_t rows, int32_t vocabulary,
                       const cuda::SampleRow* params, int32_t* tokens, float* scratch) = 0;
@@ -138,7 +139,7 @@ class Gpu {
 
 // How a plug-in is entered: null and a reason where there is no such device. The interface's number
 // changes with every change of the above, so that a plug-in of another build is not used.
-constexpr int kGpuInterface = 5;
+constexpr int kGpuInterface = 6;
 constexpr const char* kOpenGpu = "ringtide_open_gpu";
 using OpenGpu = Gpu* (*)(int interface, int index, std::string& reason);
 

@@ -199,7 +199,8 @@ void GpuBlocks::look_up(GpuContext& context, const Inputs& in, int32_t b, int la
   lookup.vote = context.policy().config().vote == HeadVote::Sum ? Vote::Sum : Vote::Softmax;
   lookup.tick = in.tick.device + b;
   lookup_.choose(lookup, careful);
-  lookup_.place(lookup, careful);
+  lookup_.assign(lookup);
+  lookup_.fetch(lookup, careful);
 }
 
 void GpuBlocks::attend(const GpuContext& context, const Plan& p, const Inputs& in, int32_t b,

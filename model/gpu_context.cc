@@ -17,7 +17,7 @@ int32_t slots_wanted(const MemoryPolicy& policy) {
   return policy.represents() ? 2 * policy.config().select : 0;
 }
 
-int64_t slot_state_bytes(int64_t slots) { return slots * 16; }
+int64_t slot_state_bytes(int32_t layers, int64_t slots) { return layers * (slots * 16 + 4); }
 
 }  // namespace
 
@@ -36,11 +36,10 @@ GpuContext::GpuContext(ContextId id, std::shared_ptr<const MemoryPolicy> policy,
       hidden_(home.arena.take(hidden * static_cast<int64_t>(sizeof(float)))) {
   const PolicyConfig& config = policy_->config();
   if (retrieves()) {
-    const int64_t slots = int64_t{layout.layers} * slot_count_;
-    slots_ = home.arena.take(slots * layout.chunk_bytes());
-    slot_state_ = home.arena.take(slot_state_bytes(slots));
+    slots_ = home.arena.take(int64_t{layout.layers} * slot_count_ * layout.chunk_bytes());
+    slot_state_ = home.arena.take(slot_state_bytes(layout.layers, slot_count_));
     home.gpu.fill(slot_state_.data(), 0, slot_state_.bytes());
-    home.gpu.fill(slots_unit(0), 0xff, slots * 4);
+    home.gpu.fill(slots(0).unit, 0xff, int64_t{layout.layers} * slot_count_ * 8);
   }
   constexpr int64_t kNoLimit = int64_t{1} << 40;
   home.angles.set(angles_.limit(), std::min(query_limit(), kNoLimit), 1);
@@ -63,9 +62,9 @@ int64_t GpuContext::window_pages(const PolicyConfig& config) {
 }
 
 int64_t GpuContext::reserved_bytes(const MemoryPolicy& policy, const GpuLayout& layout) {
-  const int64_t slots = int64_t{layout.layers} * slots_wanted(policy);
+  const int64_t slots = slots_wanted(policy);
   return (window_pages(policy.config()) + 1) / 2 * GpuPages::pair_bytes(layout) +
-         slots * layout.chunk_bytes() + slot_state_bytes(slots);
+         layout.layers * slots * layout.chunk_bytes() + slot_state_bytes(layout.layers, slots);
 }
 
 // -- a pass ----
@@ -189,15 +188,18 @@ kernels::cuda::Memory GpuContext::memory(int64_t sealed) const {
           .sinks = policy_->always().sinks ? config.sinks : 0};
 }
 
-int32_t* GpuContext::slots_unit(int layer) const {
-  return reinterpret_cast<int32_t*>(slot_state_.data() +
-                                    int64_t{layout_.layers} * slot_count_ * 8) +
-         int64_t{layer} * slot_count_;
-}
-
+// Of all layers: ticks, units, copies, then what has begun.
 kernels::cuda::Slots GpuContext::slots(int layer) const {
-  return {slots_unit(layer), slot_state_.as<int64_t>() + int64_t{layer} * slot_count_,
-          slots_.row() + layer * slot_count_ * layout_.layer_rows(), slot_count_};
+  const int64_t all = int64_t{layout_.layers} * slot_count_, at = int64_t{layer} * slot_count_;
+  auto* const used = slot_state_.as<int64_t>();
+  auto* const unit = reinterpret_cast<int32_t*>(used + all);
+  int32_t* const copy = unit + all;
+  return {.unit = unit + at,
+          .used = used + at,
+          .first_row = slots_.row() + layer * slot_count_ * layout_.layer_rows(),
+          .slots = slot_count_,
+          .copy = copy + at,
+          .begun = reinterpret_cast<uint32_t*>(copy + all) + layer};
 }
 
 kernels::cuda::Represent GpuContext::represent(int64_t unit, const float** sums) const {

@@ -141,7 +141,6 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   const Live& live(int64_t unit) const { return pages_.at(unit - base_); }
   GpuPage* page(int64_t unit) const;  // not sealed, or page 0; null otherwise
   kernels::cuda::KvRef ref(int64_t unit, bool rotated, int32_t begin, int32_t end) const;
-  int32_t* slots_unit(int layer) const;
   GpuPage* take_page();
   void seal();
   void keep(int64_t unit, const GpuPage* page);
@@ -166,7 +165,7 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   GpuIndex index_;
   int32_t slot_count_ = 0;        // of each layer
   GpuArena::Span slots_;          // keys and values, (layers, slots)
-  GpuArena::Span slot_state_;     // units, (layers, slots), then ticks of their last use
+  GpuArena::Span slot_state_;     // as in Slots, of all layers
   GpuArena::Span hidden_;
   std::unordered_map<UnitKey, int64_t, UnitKeyHash> in_host_;
   std::vector<HostUnits::Buffer> imagined_;

@@ -20,6 +20,7 @@ GpuGuess::GpuGuess(Gpu& gpu, const ModelConfig& c, const GpuWeights& weights, Gp
       asked_(gpu.make_event()),
       chosen_(gpu.make_event()),
       looked_up_(gpu.make_event()),
+      assigned_(gpu.make_event()),
       there_(gpu.make_event()) {
   gpu.fill(product_scratch_.full(), 0, gpu.few_rows_scratch(q_row_, c.hidden) * 4);
 }
@@ -32,9 +33,13 @@ kernels::cuda::bf16* GpuGuess::h(int layer) const {
   return h_.half(layer % 2 * int64_t{config_.hidden});
 }
 
-void GpuGuess::choose(int layer, const float* x, const Inputs& in) {
+void GpuGuess::prepare(int layer, const float* x) {
+  gpu_.rms_norm(x, weights_.layers()[layer].attention_norm, config_.norm_eps, 1, config_.hidden,
+                h(layer));
+}
+
+void GpuGuess::choose(int layer, const Inputs& in) {
   const GpuLayerWeights& w = weights_.layers()[layer];
-  gpu_.rms_norm(x, w.attention_norm, config_.norm_eps, 1, config_.hidden, h(layer));
   gpu_.record(*asked_);
   gpu_.wait(Gpu::Queue::Side, *asked_);
   gpu_.use(Gpu::Queue::Side);
@@ -65,6 +70,7 @@ void GpuGuess::choose(int layer, const float* x, const Inputs& in) {
   next_.slots = in.slots + layer;
   next_.vote = in.vote;
   next_.tick = in.tick;
+  next_.guess = true;
   gpu_.choose_units(next_);
   gpu_.record(*chosen_, Gpu::Queue::Side);
   gpu_.use(Gpu::Queue::Compute);
@@ -75,11 +81,14 @@ void GpuGuess::bring() {
   gpu_.wait(Gpu::Queue::Fetch, *looked_up_);
   gpu_.wait(Gpu::Queue::Fetch, *chosen_);
   gpu_.use(Gpu::Queue::Fetch);
-  gpu_.place_units(next_);
+  gpu_.assign_slots(next_);
+  gpu_.record(*assigned_, Gpu::Queue::Fetch);
+  gpu_.fetch_units(next_);
   gpu_.record(*there_, Gpu::Queue::Fetch);
   gpu_.use(Gpu::Queue::Compute);
 }
 
-void GpuGuess::await() { gpu_.wait(Gpu::Queue::Compute, *there_); }
+void GpuGuess::await_slots() { gpu_.wait(Gpu::Queue::Compute, *assigned_); }
+void GpuGuess::await_copies() { gpu_.wait(Gpu::Queue::Compute, *there_); }
 
 }  // namespace ringtide::model

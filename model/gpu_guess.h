@@ -32,13 +32,17 @@ class GpuGuess {
     const int64_t* tick = nullptr;
     kernels::cuda::Vote vote = kernels::cuda::Vote::Softmax;
   };
-  // Of each layer but the first, in this order; the residual row x is what comes into the layer
-  // before. Beside that layer's own choice: beside its large products every load would take long.
-  void choose(int layer, const float* x, const Inputs& in);
+  // Of each layer but the first, in this order, while the layer before it runs.
+  // The residual row x is what comes into the layer before.
+  void prepare(int layer, const float* x);
+  // Behind the choice of the layer before, and beside its copies: neither is then held up by the
+  // other's loads.
+  void choose(int layer, const Inputs& in);
   // Behind those copies, beside the rest of the layer before.
   void bring();
-  // The compute queue goes on when what was brought is there.
-  void await();
+  // Before the layer's lookup assigns slots, which ends the guess; then before it copies.
+  void await_slots();
+  void await_copies();
 
  private:
   kernels::cuda::bf16* h(int layer) const;
@@ -53,7 +57,7 @@ class GpuGuess {
   GpuBuffer product_scratch_;
   GpuLookup lookup_;
   kernels::cuda::Lookup next_;  // what was chosen last
-  const std::unique_ptr<kernels::Gpu::Event> asked_, chosen_, looked_up_, there_;
+  const std::unique_ptr<kernels::Gpu::Event> asked_, chosen_, looked_up_, assigned_, there_;
 };
 
 }  // namespace ringtide::model

@@ -83,8 +83,10 @@ void GpuLookup::choose(const kernels::cuda::Lookup& lookup, GpuContext* careful)
   if (careful) provide(*careful, lookup);
 }
 
-void GpuLookup::place(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
-  gpu_.place_units(lookup);
+void GpuLookup::assign(const kernels::cuda::Lookup& lookup) { gpu_.assign_slots(lookup); }
+
+void GpuLookup::fetch(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
+  gpu_.fetch_units(lookup);
   if (staged_.empty()) return;
   for (int64_t unit : staged_) careful->index().set_payload(unit, nullptr);
   careful->index().send();

@@ -36,10 +36,11 @@ class GpuLookup {
   kernels::cuda::KvList list(int32_t row) const;
   // In front of the first lookup of a pass.
   void count_anew();
-  // The two halves of a lookup. `careful`: the context of the only row, where some of its units are
+  // The three parts of a lookup. `careful`: the context of the only row, where some of its units are
   // only in the store.
   void choose(const kernels::cuda::Lookup& lookup, GpuContext* careful);
-  void place(const kernels::cuda::Lookup& lookup, GpuContext* careful);
+  void assign(const kernels::cuda::Lookup& lookup);
+  void fetch(const kernels::cuda::Lookup& lookup, GpuContext* careful);
 
   // Row `row` of set `set` is this context's, which is to be told what was chosen for it.
   void owe(GpuContext& context, int32_t set, int32_t row);

@@ -115,8 +115,9 @@ GpuSteps::Bounds GpuSteps::bounds(std::span<const Row> rows) const {
           .far = far == 0 ? 0 : rounded(far, 4),
           .sealed = retrieves ? rounded(sealed, kernels::cuda::kIndexGroup) : 0,
           .select = retrieves ? policy.select : 0,
-          // Lookups of more rows keep the link to the host busy themselves.
-          .guesses = retrieves && rows.size() == 1,
+          // Lookups of more rows keep the link to the host busy themselves; one that finds no more
+          // units than it wants chooses all of them.
+          .guesses = retrieves && rows.size() == 1 && sealed > policy.select,
           .represents = any.looks_up(),
           .unit = policy.unit,
           .window = policy.window,
@@ -392,8 +393,9 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   if (b.select > 0) lookup_.count_anew();
   dense_.embed(s.token.device, b.rows, x);
   for (int l = 0; l < c.layers; ++l) {
-    const bool guesses_next = guesses && l + 1 < c.layers;
-    if (guesses_next) guess_->choose(l + 1, x, guess);
+    const bool guessed = guesses && l > 0, guesses_next = guesses && l + 1 < c.layers;
+    if (guessed) guess_->await_slots();
+    if (guesses_next) guess_->prepare(l + 1, x);
     split.row_offset = attention.row_offset = l * any.layout().layer_rows();
     split.q_near = q_near_.half(l * layer_q());
     dense_.before_attention(l, x, b.rows, split, GpuDense::Path::Few);
@@ -405,8 +407,10 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
       lookup.vote = s.vote();
       lookup.tick = s.ticks.device;
       lookup_.choose(lookup, careful);
-      if (guesses && l > 0) guess_->await();
-      lookup_.place(lookup, careful);
+      if (guesses_next) guess_->choose(l + 1, guess);
+      lookup_.assign(lookup);
+      if (guessed) guess_->await_copies();
+      lookup_.fetch(lookup, careful);
       if (guesses_next) guess_->bring();
     }
     attention.q_near = q_near_.half(l * layer_q());

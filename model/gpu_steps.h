@@ -7,8 +7,8 @@
 // queries teach the index is added when the step is asked for.
 //
 // A step of one context guesses each layer's lookup from what comes into the layer before, and
-// brings the units of the guess meanwhile; the lookup itself then finds most of what it chooses in
-// slots.
+// brings the units of the guess meanwhile, as many as come before the lookup itself, which then finds
+// most of what it chooses in slots.
 //
 // The engine's thread only.
 #pragma once

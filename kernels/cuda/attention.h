@@ -57,7 +57,9 @@ __device__ inline int64_t position_of(const PrefillAttention& a, int from) {
 void prefill_attention(const PrefillAttention& a, cudaStream_t stream);
 
 // One query of each of several sequences. Nothing of it is read on the host but the pointers, the
-// shapes and max_count: it can be captured.
+// shapes and max_count: it can be captured. Where there is a list of units, the kernel in front on
+// the stream may write what these refer to, and nothing else of what is read here: all else is
+// attended to beside that kernel.
 struct DecodeAttention {
   Heads shape;
   int unit = 0;

@@ -215,11 +215,15 @@ __global__ void __launch_bounds__(kChooseThreads)
   const Memory m = a.memory[row];
   after_previous();
   int32_t* const chosen = a.chosen + int64_t{row} * a.max_select;
+  uint32_t* const keys = scratch.keys + int64_t{row} * a.max_select;
   const int eligible = max(0, m.sealed - m.first);
   const int wanted = min(min(m.select, a.max_select), eligible);
   for (int i = wanted + tid; i < a.max_select; i += kChooseThreads) chosen[i] = -1;
   if (!has_choice(m)) {
-    for (int i = tid; i < wanted; i += kChooseThreads) chosen[i] = m.first + i;
+    for (int i = tid; i < wanted; i += kChooseThreads) {
+      chosen[i] = m.first + i;
+      keys[i] = 0;
+    }
     return;
   }
   if (wanted <= 0) return;
@@ -284,8 +288,11 @@ __global__ void __launch_bounds__(kChooseThreads)
     const unsigned below = (1u << lane) - 1;
     const uint32_t above_rank = above_before + (before >> 16) + __popc(above_lanes & below);
     const uint32_t edge_rank = edge_before + (before & 0xffffu) + __popc(same_lanes & below);
-    if (above || (same && edge_rank < at_edge))
-      chosen[above_rank + min(edge_rank, at_edge)] = c.unit;
+    if (above || (same && edge_rank < at_edge)) {
+      const uint32_t at = above_rank + min(edge_rank, at_edge);
+      chosen[at] = c.unit;
+      keys[at] = c.key;
+    }
     above_before += all >> 16;
     edge_before += all & 0xffffu;
   }

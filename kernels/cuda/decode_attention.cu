@@ -1,5 +1,5 @@
 // One query of each row, split over its lists. The blocks of a row's three lists, in their order,
-// are cut into splits by their number alone. A thread block takes one split of one KV head, for all
+// are cut into splits by their numbers alone. A thread block takes one split of one KV head, for all
 // query heads that read it: they are the rows of the tensor cores' product, so keys are loaded
 // once. Its warps take slices of 16 tokens in turn, each with copies of its own in flight and a
 // softmax of its own; what the warps, then the splits, have is merged in order.
@@ -46,7 +46,6 @@ __global__ void __launch_bounds__(Shape<Dim, Stages>::kWarps * 32)
   __shared__ Part parts[kMaxBlocks];
   __shared__ float warp_max_logit[S::kWarps][kQueries], warp_sums[S::kWarps][kQueries];
 
-  after_previous();
   const int row = blockIdx.z, split = blockIdx.x;
   const int group = a.shape.group();
   const int tiles = (group + kQueries - 1) / kQueries;
@@ -54,10 +53,20 @@ __global__ void __launch_bounds__(Shape<Dim, Stages>::kWarps * 32)
   const int first_head = kv_head * group + blockIdx.y % tiles * kQueries;
   const int heads = min(kQueries, (kv_head + 1) * group - first_head);
   const Lists& lists = a.lists[row];
+  // Where there are units, the kernel in front writes nothing else that is read here: the other
+  // splits do not wait for it. One block does in any case, so that this kernel ends after that one.
+  const bool may_be_early = lists.units.refs;
+  if (!may_be_early) wait_for_previous();
   const ListCounts counts = counts_of(lists);
-  const int per_split = split_blocks(counts.all(), a.shape.kv_heads);
-  const int first = split * per_split;
-  const int blocks = min(per_split, counts.all() - first);
+  const Splits splits(counts, a.shape.kv_heads);
+  const bool of_units = split >= splits.past;
+  const int first = of_units ? counts.past() + (split - splits.past) * splits.unit_blocks
+                             : split * splits.past_blocks;
+  const int blocks = of_units ? min(splits.unit_blocks, counts.past() + counts.units - first)
+                              : min(splits.past_blocks, counts.past() - first);
+  const bool keeps_order = may_be_early && split + 1 == gridDim.x && blockIdx.y == 0;
+  if (keeps_order || (of_units && blocks > 0)) wait_for_previous();
+  let_next_start();
   if (blocks <= 0) return;
 
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -75,9 +84,9 @@ __global__ void __launch_bounds__(Shape<Dim, Stages>::kWarps * 32)
   const int64_t position = a.position[row];
   for (int i = tid; i < blocks; i += kThreads) {
     const int at = first + i;
-    const bool near = at < counts.near, unit = at >= counts.near + counts.far;
+    const bool near = at < counts.near, unit = at >= counts.past();
     const KvRef ref = near   ? lists.near.refs[at]
-                      : unit ? lists.units.refs[at - counts.near - counts.far]
+                      : unit ? lists.units.refs[at - counts.past()]
                              : lists.far.refs[at - counts.near];
     const TokenRange seen = visible(ref.begin, ref.end, ref.position, position,
                                     near ? a.near_band[row] : a.far_band[row]);
@@ -287,13 +296,13 @@ void start(const DecodeAttention& a, const Partials& partials, int splits, cudaS
 }  // namespace
 
 int64_t decode_attention_scratch(const Heads& shape, int32_t rows, int32_t max_blocks) {
-  return int64_t{rows} * shape.heads * max_splits(max_blocks, shape.kv_heads) *
+  return int64_t{rows} * shape.heads * max_splits(max_blocks, max_blocks, shape.kv_heads) *
          (shape.head_dim + 2);
 }
 
 void decode_attention(const DecodeAttention& a, cudaStream_t stream) {
   if (a.rows == 0) return;
-  const int splits = max_splits(a.max_near + a.max_far + a.max_units, a.shape.kv_heads);
+  const int splits = max_splits(a.max_near + a.max_far, a.max_units, a.shape.kv_heads);
   const int64_t queries = int64_t{a.rows} * a.shape.heads;
   by_head_dim(a.shape.head_dim, [&](auto dim) {
     const Partials partials{a.scratch,

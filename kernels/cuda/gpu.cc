@@ -192,7 +192,8 @@ class CudaGpu final : public Gpu {
     return cuda::lookup_scratch(shape, rows, max_sealed, max_select);
   }
   void choose_units(const cuda::Lookup& a) override { cuda::choose_units(a, at_); }
-  void place_units(const cuda::Lookup& a) override { cuda::place_units(a, at_); }
+  void assign_slots(const cuda::Lookup& a) override { cuda::assign_slots(a, at_); }
+  void fetch_units(const cuda::Lookup& a) override { cuda::fetch_units(a, at_); }
   int64_t sample_scratch(int32_t rows, int32_t vocabulary) const override {
     return cuda::sample_scratch(rows, vocabulary);
   }

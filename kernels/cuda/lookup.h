@@ -34,7 +34,11 @@ struct Slots {
   int64_t* used = nullptr;   // (slots), tick of last use
   int32_t first_row = 0;
   int32_t slots = 0;         // at least select
+  // Of guesses, see Lookup; null: nobody guesses here.
+  int32_t* copy = nullptr;   // (slots), which of the latest guess's copies fills it; -1: none
+  uint32_t* begun = nullptr; // how many of those have begun; kNoMore: no others may
 };
+constexpr uint32_t kNoMore = 1u << 31;
 // What the host reads afterwards: pinned host memory or device memory.
 struct LookupCounts {
   int64_t hits = 0;      // (layer, unit) found in a slot
@@ -54,6 +58,9 @@ struct Lookup {
   Vote vote = Vote::Softmax;
   float scale = 0;                  // of the softmax; 0: 1 / sqrt(head_dim)
   const int64_t* tick = nullptr;    // device, one number: when, in order of passes
+  // Fills slots with what the next lookup of the same layer and row will likely choose. That one's
+  // assign_slots() ends it: copies that have not begun by then are left out.
+  bool guess = false;
   float* scratch = nullptr;         // lookup_scratch() floats
   // Out, device:
   int32_t* chosen = nullptr;        // (rows, max_select), ascending; then -1
@@ -65,14 +72,17 @@ struct Lookup {
 };
 int64_t lookup_scratch(const Heads& shape, int32_t rows, int32_t max_sealed, int32_t max_select);
 
-// choose: relevance and the best units (ties: the lower). Relevance is float32, summed over heads in
-// order of heads; independent of rows. Representatives and `memory` are read before the kernel in
-// front of it on the stream has ended: that one must not be what writes them.
-// place: for each chosen unit a slot; those not in one yet take the slots used longest ago (ties: the
-// lower slot) that this lookup does not use, and are copied there. Slots are used at `tick`, or later
-// if they were already. Writes refs, counts, missing. The kernel in front on the stream must not be
-// what writes slots.
+// choose_units: relevance and the best units (ties: the lower). Relevance is float32, summed over
+// heads in order of heads; independent of rows. Representatives and `memory` are read before the
+// kernel in front of it on the stream has ended: that one must not be what writes them.
+// assign_slots: for each chosen unit a slot; those not in one yet take the slots used longest ago
+// (ties: the lower slot) that this lookup does not use. Slots are used at `tick`, or later if they
+// were already. Writes refs, counts, missing. The kernel in front on the stream must not be what
+// writes slots.
+// fetch_units: copies to the slots just assigned what is missing there; of a guess the most relevant
+// first. Copies of an earlier guess to these slots must have ended.
 void choose_units(const Lookup& a, cudaStream_t stream);
-void place_units(const Lookup& a, cudaStream_t stream);
+void assign_slots(const Lookup& a, cudaStream_t stream);
+void fetch_units(const Lookup& a, cudaStream_t stream);
 
 }  // namespace ringtide::kernels::cuda

@@ -24,6 +24,7 @@ struct LookupScratch {
   float* votes;   // (rows, heads, max_sealed): inner products
   float2* tiles;  // (rows, heads, tiles): greatest inner product, and sum of the softmax's terms
   Candidate* candidates;  // (rows, blocks of kCandidateUnits, candidates of a block)
+  uint32_t* keys;         // (rows, max_select): of the chosen, in the order of relevance
   ChunkCopy* copies;      // (rows, max_select)
   int32_t* copy_counts;   // (rows)
   int64_t floats = 0;
@@ -42,6 +43,7 @@ struct LookupScratch {
     const int64_t blocks = (max_sealed + kCandidateUnits - 1) / kCandidateUnits;
     candidates = reinterpret_cast<Candidate*>(
         take(2 * rows * blocks * (max_select < kCandidateUnits ? max_select : kCandidateUnits)));
+    keys = reinterpret_cast<uint32_t*>(take(rows * max_select));
     copies = reinterpret_cast<ChunkCopy*>(take(4 * rows * max_select));
     copy_counts = reinterpret_cast<int32_t*>(take(rows));
   }

@@ -15,9 +15,7 @@ __global__ void __launch_bounds__(Dim)
   constexpr int kFirst = 16;  // splits that are on their way before their weights are known
   const int head = blockIdx.x, row = blockIdx.y, d = threadIdx.x, lane = d % 32;
   // The lists are older than attend_split(), the previous kernel, which waited for all before it.
-  const int count = counts_of(a.lists[row]).all();
-  const int per_split = split_blocks(count, a.shape.kv_heads);
-  const int splits = (count + per_split - 1) / per_split;
+  const int splits = Splits(counts_of(a.lists[row]), a.shape.kv_heads).all();
   const int64_t query = int64_t{row} * a.shape.heads + head;
   const float2* stats = in.stats + query * max_split;
   const float* const o = in.o + query * max_split * Dim + d;

@@ -110,6 +110,12 @@ void merge_parts(const float* parts, int shards, const RingMerge& a, cudaStream_
 
 void exchange_parts(const PeerParts& peers, const RingMerge& a, cudaStream_t stream) {
   if (a.rows == 0) return;
+  // Where shards share a device, blocks that wait for another shard leave room for what that one runs
+  // first: a multiprocessor is divided into cache and shared memory while it is empty, and a kernel
+  // that needs more shared memory than that cannot join. So these ask for as much as there is.
+  check(cudaFuncSetAttribute(exchange, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared),
+        "exchange_parts");
   // All blocks always, so that their turns stay alike: where a part lies follows from the turn.
   exchange<<<kPeerBlocks, a.shape.head_dim, 0, stream>>>(peers, a);
   check_launch("exchange_parts");

@@ -280,9 +280,10 @@ class Bench {
       const double us = time(kCalls, [&](int i, cudaStream_t s) {
         Lookup one = a;
         one.chosen = dlists + i * select;
-        place_units(one, s);
+        assign_slots(one, s);
+        fetch_units(one, s);
       });
-      report("place_units, " + std::to_string(n) + " missing", us,
+      report("assign_slots, fetch_units, " + std::to_string(n) + " missing", us,
              static_cast<double>(n) * static_cast<double>(chunk));
     }
     cudaFreeHost(pinned);

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -34,10 +35,11 @@ struct FakeGraph : Gpu::Graph {
 
 class FakeGpu final : public Gpu {
  public:
-  FakeGpu(int64_t memory, FakeGpuCounts* counts, std::function<void()> at_launch)
+  FakeGpu(int64_t memory, FakeGpuCounts* counts, std::function<void()> at_launch, double guessed)
       : memory_(memory),
         counts_(counts ? *counts : own_counts_),
-        at_launch_(std::move(at_launch)) {}
+        at_launch_(std::move(at_launch)),
+        guessed_(guessed) {}
   ~FakeGpu() override {
     for (const auto& [p, bytes] : device_) std::free(p);
     for (const auto& [p, bytes] : host_) std::free(p);
@@ -273,10 +275,15 @@ class FakeGpu final : public Gpu {
       for (int32_t r = 0; r < a.rows; ++r) fake_choose(a, r);
     });
   }
-  void place_units(const Lookup& a) override {
-    run([=] {
-      for (int32_t r = 0; r < a.rows; ++r) fake_place(a, r);
+  void assign_slots(const Lookup& a) override {
+    run([=, this] {
+      std::vector<FakeCopy>& copies = copies_of_[a.scratch];
+      copies.clear();
+      for (int32_t r = 0; r < a.rows; ++r) fake_assign(a, r, copies);
     });
+  }
+  void fetch_units(const Lookup& a) override {
+    run([=, this] { fake_fetch(copies_of_[a.scratch], guessed_); });
   }
 
   int64_t sample_scratch(int32_t, int32_t) const override { return 1; }
@@ -363,17 +370,19 @@ class FakeGpu final : public Gpu {
   FakeGpuCounts own_counts_;
   FakeGpuCounts& counts_;
   const std::function<void()> at_launch_;
+  const double guessed_;
   Blocks device_, host_;
   std::deque<std::function<void()>> copies_;  // of the copy queue, not run yet
   uint64_t copies_taken_ = 0;
+  std::map<const float*, std::vector<FakeCopy>> copies_of_;  // of the lookup that works there
   std::unique_ptr<FakeGraph> capturing_;
 };
 
 }  // namespace
 
 std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts,
-                                            std::function<void()> at_launch) {
-  return std::make_unique<FakeGpu>(memory_bytes, counts, std::move(at_launch));
+                                            std::function<void()> at_launch, double guessed) {
+  return std::make_unique<FakeGpu>(memory_bytes, counts, std::move(at_launch), guessed);
 }
 
 }  // namespace ringtide::testing

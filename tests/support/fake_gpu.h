@@ -21,6 +21,7 @@ struct FakeGpuCounts {
 // `counts`, where they are wanted, outlive it. at_launch() comes before each graph; what it throws
 // is the GPU's failure.
 std::unique_ptr<kernels::Gpu> make_fake_gpu(int64_t memory_bytes, FakeGpuCounts* counts = nullptr,
-                                            std::function<void()> at_launch = {});
+                                            std::function<void()> at_launch = {},
+                                            double guessed = 1);
 
 }  // namespace ringtide::testing

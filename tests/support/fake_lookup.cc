@@ -51,9 +51,19 @@ void fake_choose(const Lookup& a, int32_t r) {
     a.chosen[r * a.max_select + i] = i < static_cast<int32_t>(units.size()) ? units[i] : -1;
 }
 
-void fake_place(const Lookup& a, int32_t r) {
+void fake_assign(const Lookup& a, int32_t r, std::vector<FakeCopy>& copies) {
   const Memory& m = a.memory[r];
   const Slots& slots = a.slots[r];
+  if (a.guess) {
+    *slots.begun = 0;
+  } else if (slots.begun) {
+    for (int32_t s = 0; s < slots.slots; ++s) {
+      if (slots.copy[s] >= static_cast<int32_t>(*slots.begun & ~kNoMore))
+        slots.unit[s] = slots.used[s] = -1;
+      slots.copy[s] = -1;
+    }
+    *slots.begun |= kNoMore;
+  }
   const int64_t plane = int64_t{a.shape.kv_heads} * a.unit;
   const int64_t chunk = 2 * plane * a.shape.head_dim * static_cast<int64_t>(sizeof(Half));
   const int32_t* chosen = a.chosen + r * a.max_select;
@@ -66,7 +76,7 @@ void fake_place(const Lookup& a, int32_t r) {
         slot_of[i] = s;
         used[s] = true;
       }
-  int32_t count = 0, missing = 0;
+  int32_t count = 0, missing = 0, copied = 0;
   for (int32_t i = 0; i < a.max_select; ++i) a.missing[r * a.max_select + i] = -1;
   for (int32_t i = 0; i < a.max_select && chosen[i] >= 0; ++i) {
     const int32_t u = chosen[i];
@@ -84,9 +94,10 @@ void fake_place(const Lookup& a, int32_t r) {
       slot_of[i] = best;
       used[best] = true;
       slots.unit[best] = u;
-      std::memcpy(static_cast<void*>(
-                      at(a.arena.base, (slots.first_row + best * 2 * plane) * a.shape.head_dim)),
-                  m.payload[u] + a.layer * chunk, chunk);
+      copies.push_back({at(a.arena.base, (slots.first_row + best * 2 * plane) * a.shape.head_dim),
+                        m.payload[u] + a.layer * chunk, static_cast<size_t>(chunk),
+                        a.guess ? slots.begun : nullptr});
+      if (a.guess) slots.copy[best] = copied++;
       ++a.totals[r].fetched;
     }
     slots.used[slot_of[i]] = fetched ? now : std::max(slots.used[slot_of[i]], now);
@@ -95,6 +106,17 @@ void fake_place(const Lookup& a, int32_t r) {
                                           a.unit, int64_t{u} * a.unit};
   }
   a.counts[r] = count;
+}
+
+void fake_fetch(const std::vector<FakeCopy>& copies, double begins) {
+  const double most = begins * static_cast<double>(copies.size());
+  double made = 0;
+  for (const FakeCopy& c : copies) {
+    if (c.begun && made++ >= most) return;
+    if (c.begun && (*c.begun)++ >= kNoMore)
+      throw std::logic_error("fetch_units: a copy after its guess was over");
+    std::memcpy(c.to, c.from, c.bytes);
+  }
 }
 
 }  // namespace ringtide::testing

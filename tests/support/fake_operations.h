@@ -2,6 +2,10 @@
 // fake_gpu.h that know nothing of a device. Shapes, layouts and ties are those of kernels/cuda.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
 #include "kernels/gpu.h"
 
 namespace ringtide::testing {
@@ -30,7 +34,16 @@ void fake_learn(const kernels::cuda::Learn& a);
 void fake_represent(const kernels::cuda::Represent& a);
 // Of row `r`.
 void fake_choose(const kernels::cuda::Lookup& a, int32_t r);
-void fake_place(const kernels::cuda::Lookup& a, int32_t r);
+// What row `r` has to copy is added to `copies`, which fake_fetch() makes.
+struct FakeCopy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  uint32_t* begun;  // of a guess
+};
+void fake_assign(const kernels::cuda::Lookup& a, int32_t r, std::vector<FakeCopy>& copies);
+// Of a guess this part of them begins before it is over.
+void fake_fetch(const std::vector<FakeCopy>& copies, double begins);
 // The token of one row of logits (n,), which the repetition penalty changes.
 int32_t fake_sample(float* logits, int32_t n, const kernels::cuda::SampleRow& p);
 

@@ -176,6 +176,7 @@ struct Step {
                         Vote::Softmax,
                         0,
                         tick,
+                        false,
                         choice_scratch,
                         chosen,
                         refs,
@@ -184,7 +185,8 @@ struct Step {
                         totals,
                         of};
     choose_units(lookup, stream);
-    place_units(lookup, stream);
+    assign_slots(lookup, stream);
+    fetch_units(lookup, stream);
     decode_attention({kShape, kUnit, of, kRows, near, far, position, lists, kPages, 0, kSelect, 0,
                       near_band, far_band, 0.125f, o, nullptr, nullptr, attention_scratch},
                      stream);

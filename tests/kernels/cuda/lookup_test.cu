@@ -227,7 +227,8 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
         picks.insert(picks.end(), one.begin(), one.end());
       }
       chosen.set(picks);
-      place_units(a, nullptr);
+      assign_slots(a, nullptr);
+      fetch_units(a, nullptr);
       const auto got_refs = refs.host();
       const auto got_counts = counts.host(), got_missing = missing.host();
       const auto got_arena = arena.host();
@@ -288,6 +289,131 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
     }
     cudaFreeHost(pinned);
   }
+}
+
+// A guess of six units, the most relevant first, of which some copies have begun when the lookup
+// comes: what has begun is found in slots, what has not is copied then, or never.
+TEST_F(LookupTest, ALookupEndsTheGuessBeforeIt) {
+  const Heads shape{8, 2, 64};
+  const int unit = 16, units = 70, select = 6, slot_count = 12;
+  const int64_t row = int64_t{shape.heads} * shape.head_dim;
+  const int64_t chunk = int64_t{2} * shape.kv_heads * unit * shape.head_dim;
+  const int32_t slot_rows = 2 * shape.kv_heads * unit;
+  // Every 7th unit points along the query, two of them with more strength; the others are zero.
+  const auto q = normals_bf16(random, row);
+  TestIndex index(random, shape, 1, units);
+  for (int u = 0; u < units; ++u) {
+    const double strength = u == 41 ? 2 : u == 20 ? 1.5 : u % 7 == 6 ? 1 : 0;
+    for (int64_t i = 0; i < row; ++i)
+      index.at(0, u)[i] = __float2bfloat16_rn(static_cast<float>(value(q[i]) * strength));
+  }
+  index.upload();
+  const std::vector<int32_t> guessed = {6, 13, 20, 27, 34, 41};  // in order of units
+  const std::vector<int32_t> in_order = {41, 20, 6, 13, 27, 34};  // of relevance
+
+  bf16* pinned = nullptr;
+  check(cudaMallocHost(&pinned, units * chunk * sizeof(bf16)), "pinned");
+  const auto values = normals_bf16(random, units * chunk);
+  std::copy(values.begin(), values.end(), pinned);
+  std::vector<const std::byte*> payload;
+  for (int u = 0; u < units; ++u)
+    payload.push_back(reinterpret_cast<const std::byte*>(pinned + u * chunk));
+  Device<const std::byte*> dpayload(payload);
+  Device<Memory> memory(std::vector<Memory>{{index.pointers(), units, 0, select, dpayload, 0}});
+  Device<bf16> dq(q);
+  for (int begun = 0; begun <= select; ++begun) {
+    SCOPED_TRACE(begun);
+    Device<bf16> arena(slot_count * chunk);
+    Device<int32_t> slot_unit(std::vector<int32_t>(slot_count, -1));
+    Device<int32_t> slot_copy(std::vector<int32_t>(slot_count, -1));
+    Device<int64_t> slot_used(std::vector<int64_t>(slot_count, 0));
+    Device<uint32_t> progress(std::vector<uint32_t>{0});
+    Device<Slots> slots(
+        std::vector<Slots>{{slot_unit, slot_used, 0, slot_count, slot_copy, progress}});
+    Device<int64_t> tick(std::vector<int64_t>{7});
+    const std::vector<int32_t> wanted = {6, 7, 20, 34, 41, 60};
+    Device<int32_t> chosen(select), counts(1), missing(select), picked(wanted);
+    Device<KvRef> refs(select);
+    Device<LookupCounts> guess_totals(1), totals(1);
+    guess_totals.zero();
+    totals.zero();
+    Device<float> guess_scratch(lookup_scratch(shape, 1, units, select));
+    Device<float> scratch(lookup_scratch(shape, 1, units, select));
+    Lookup a;
+    a.shape = shape;
+    a.unit = unit;
+    a.layers = 1;
+    a.rows = 1;
+    a.q = dq;
+    a.memory = memory;
+    a.slots = slots;
+    a.max_sealed = units;
+    a.max_select = select;
+    a.tick = tick;
+    a.refs = refs;
+    a.counts = counts;
+    a.missing = missing;
+    a.arena = {arena, slot_count * slot_rows};
+    Lookup guess = a;
+    guess.guess = true;
+    guess.scratch = guess_scratch;
+    guess.chosen = chosen;
+    guess.totals = guess_totals;
+    choose_units(guess, nullptr);
+    assign_slots(guess, nullptr);
+    ASSERT_EQ(chosen.host(), guessed);
+    const auto copy_of = slot_copy.host(), unit_of = slot_unit.host();
+    for (int s = 0; s < slot_count; ++s) {
+      if (copy_of[s] >= 0) EXPECT_EQ(unit_of[s], in_order.at(copy_of[s]));
+    }
+    // As if so many had begun elsewhere, or, where all have, by copying.
+    if (begun == select) {
+      fetch_units(guess, nullptr);
+      EXPECT_EQ(progress.host()[0], static_cast<uint32_t>(select));
+    } else {
+      progress.set({static_cast<uint32_t>(begun)});
+    }
+    const std::set<int32_t> here(in_order.begin(), in_order.begin() + begun);
+    a.scratch = scratch;
+    a.chosen = picked;
+    a.totals = totals;
+    assign_slots(a, nullptr);
+    if (begun < select) fetch_units(guess, nullptr);  // as one that is still at it
+    fetch_units(a, nullptr);
+
+    int hits = 0;
+    for (const int u : {6, 20, 34, 41}) hits += static_cast<int>(here.count(u));
+    EXPECT_EQ(totals.host()[0].hits, hits);
+    EXPECT_EQ(totals.host()[0].fetched, select - hits);
+    EXPECT_EQ(guess_totals.host()[0].fetched, select);
+    EXPECT_EQ(slot_copy.host(), std::vector<int32_t>(slot_count, -1));
+    const auto got_refs = refs.host();
+    const auto got_arena = arena.host();
+    const auto of = [&](int32_t k_row) {
+      return part(got_arena, int64_t{k_row} * shape.head_dim, chunk);
+    };
+    ASSERT_EQ(counts.host()[0], select);
+    for (int i = 0; i < select; ++i)
+      EXPECT_TRUE(same_bits(of(got_refs[i].k_row), part(values, wanted[i] * chunk, chunk)))
+          << "unit " << wanted[i];
+    // Of the guess, what had begun is there too and nothing else: all other slots are as they were.
+    const auto now = slot_unit.host();
+    const std::vector<bf16> untouched = [&] {
+      Device<bf16> fresh(chunk);
+      return fresh.host();
+    }();
+    for (int s = 0; s < slot_count; ++s) {
+      const auto bits = of(s * slot_rows);
+      if (now[s] < 0) {
+        EXPECT_TRUE(same_bits(bits, untouched)) << "slot " << s;
+      } else {
+        EXPECT_TRUE(same_bits(bits, part(values, now[s] * chunk, chunk))) << "slot " << s;
+      }
+    }
+    for (const int32_t u : here)
+      EXPECT_NE(std::find(now.begin(), now.end(), u), now.end()) << "unit " << u;
+  }
+  cudaFreeHost(pinned);
 }
 
 }  // namespace

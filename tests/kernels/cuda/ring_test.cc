@@ -195,7 +195,7 @@ struct CudaRing : DeviceTest {
         expect_prefill(shape, unit, past, fresh, on, ring());
         if (HasFailure()) return;
         // Kernels of decoding wait for each other: those of two shards of a GPU run at once, those of
-        // more need not, and were seen not to.
+        // more need not, and of four were seen not to now and then.
         if (most_on_a_device(on) <= 2) expect_decode(shape, unit, past + fresh, on, ring());
         if (HasFailure()) return;
       }
