@@ -143,18 +143,23 @@ void coded_product(const Product& p, const IntegerRows* x, std::byte* own, Threa
   for_each_task(p, threads, [&](const PanelTask& task, int thread) {
     auto& work =
         *reinterpret_cast<Work*>(thread == 0 ? own : threads.scratch(thread, sizeof(Work)));
-    for (int64_t panel = task.first, next; panel < task.last; panel = next) {
+    for (int64_t panel = task.first, next_panel; panel < task.last; panel = next_panel) {
       if (x && p.m <= kPanelRows) {
-        next = std::min(task.last, panel + kPanelStreams);
-        few_rows(p, *x, panel, {p.w.data + panel * bytes, bytes, static_cast<int>(next - panel)},
-                 work);
+        next_panel = std::min(task.last, panel + kPanelStreams);
+        few_rows(p, *x, panel,
+                 {p.w.data + panel * bytes, bytes, static_cast<int>(next_panel - panel)}, work);
         continue;
       }
-      next = panel + 1;
+      next_panel = panel + 1;
       std::memset(work.sums, 0, task.rows() * sizeof work.sums[0]);
       for (int64_t k = 0; k < p.w.k; k += kUnpacked) {
         const int64_t n = std::min(kUnpacked, p.w.k - k);
-        unpack(p.w.data + panel * bytes, k, n, work.unpacked);
+        const std::byte* data = p.w.data + panel * bytes;
+        unpack(data, k, n, work.unpacked);
+        // What is taken apart next, perhaps of the next panel, comes while this is multiplied.
+        const int64_t run = kUnpacked / c.elements * coded_bytes(c);
+        const std::byte* next = data + (k + n) / c.elements * coded_bytes(c);
+        for (int64_t line = 0; line < run; line += 64) __builtin_prefetch(next + line, 0, 2);
         const Step step{p, c, task.begin, task.end, k, n};
         x ? integer_step(step, *x, work) : float_step(step, work);
       }
