@@ -1,6 +1,7 @@
 // Rows changed behind the store's back: flipped, cut, swapped, deleted.
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -336,6 +337,45 @@ TEST_F(DamageTest, AnUnreadableDatabaseOfUnitsIsSetAside) {
   EXPECT_EQ(store().stats().set_aside, "");
 }
 
+// The database's log with what is in no table yet.
+std::filesystem::path log_in(const std::string& database) {
+  for (const auto& entry : std::filesystem::directory_iterator(database))
+    if (entry.path().extension() == ".log" && entry.file_size() > 2000) return entry.path();
+  return {};
+}
+
+void damage_the_middle(const std::filesystem::path& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path) / 2));
+  file.put('!');
+}
+
+// The log of units is not synced: whatever a power cut has left of it, the first ones are there.
+TEST_F(DamageTest, ADamagedLogOfUnitsLosesTheLatestOnly) {
+  std::vector<TestUnit> put_in_order;
+  const SessionId id = create("a");
+  for (int64_t i = 0; i < 10; ++i)
+    ASSERT_TRUE(put(put_in_order.emplace_back(make_unit(id, i))).ok());
+  TempDirectory damaged, cut;
+  for (const TempDirectory* copy : {&damaged, &cut})
+    std::filesystem::copy(path(), copy->path(), std::filesystem::copy_options::recursive);
+  const auto log = log_in(cut.path() + "/units");
+  ASSERT_FALSE(log.empty());
+  damage_the_middle(log_in(damaged.path() + "/units"));
+  std::filesystem::resize_file(log, std::filesystem::file_size(log) - 100);
+
+  for (const TempDirectory* copy : {&damaged, &cut}) {
+    open_at(copy->path());
+    EXPECT_EQ(store().stats().set_aside, "");
+    EXPECT_TRUE(reads_back(put_in_order[0]));
+    EXPECT_EQ(read(put_in_order[9])[0], ReadOutcome::Absent);
+    EXPECT_EQ(reads_back(put_in_order[8]), copy == &cut);
+    for (const TestUnit& unit : put_in_order) ASSERT_TRUE(put(unit).ok());
+    EXPECT_TRUE(std::ranges::all_of(put_in_order, [&](const auto& u) { return reads_back(u); }));
+    close();
+  }
+}
+
 // A copy of the store as a crash would leave it: the session log is in the database's log only.
 class CrashedLogTest : public StoreTest {
  protected:
@@ -349,8 +389,7 @@ class CrashedLogTest : public StoreTest {
       ASSERT_TRUE(store().append({&write, 1}).ok());
     }
     std::filesystem::copy(path(), copy_.path(), std::filesystem::copy_options::recursive);
-    for (const auto& entry : std::filesystem::directory_iterator(copy_.path() + "/sessions"))
-      if (entry.path().extension() == ".log" && entry.file_size() > 2000) log_ = entry.path();
+    log_ = log_in(copy_.path() + "/sessions");
     ASSERT_FALSE(log_.empty());
   }
   Result<std::unique_ptr<Store>> open_copy(bool accept_loss) {
@@ -370,10 +409,7 @@ class CrashedLogTest : public StoreTest {
 };
 
 TEST_F(CrashedLogTest, DamageInTheMiddleIsRefusedAndLostOnlyOnRequest) {
-  std::fstream file(log_, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(log_) / 2));
-  file.put('!');
-  file.close();
+  damage_the_middle(log_);
   auto refused = open_copy(false);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().code(), Code::Corrupt);

@@ -69,9 +69,10 @@ class StoreTest : public ::testing::Test {
   void SetUp() override { open(); }
 
   // Closes what is open first.
-  void open(StoreOptions options = default_options()) {
+  void open(StoreOptions options = default_options()) { open_at(path(), std::move(options)); }
+  void open_at(const std::string& path, StoreOptions options = default_options()) {
     store_.reset();
-    auto opened = Store::open(path(), options);
+    auto opened = Store::open(path, options);
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     store_ = std::move(opened.value());
   }
