@@ -74,13 +74,23 @@ class Daemon(Case):
         self.assertEqual(cut.event("done")["session"]["tokens"],
                          whole.event("done")["session"]["tokens"])
 
+    def begin(self, daemon, text):
+        """Tokens that follow the text, and session `s`, which has only begun to generate them."""
+        straight = self.ask(daemon, "--session", "straight", "--append", "-", "--generate",
+                            "--max-tokens", "20", text=text).tokens
+        return straight, self.ask(daemon, "--session", "s", "--append", "-", "--generate",
+                                  "--max-tokens", "8", text=text)
+
+    def finish(self, daemon, straight, first):
+        second = self.ask(daemon, "--session", "s", "--existing", "--max-tokens",
+                          len(straight) - len(first.tokens))
+        self.assertFalse(second.event("opened")["created"])
+        self.assertEqual(first.tokens + second.tokens, straight)
+
     def test_restart_goes_on_where_it_was(self):
         text = words(150)
         daemon = self.daemon()
-        straight = self.ask(daemon, "--session", "straight", "--append", "-", "--generate",
-                            "--max-tokens", "20", text=text).tokens
-        first = self.ask(daemon, "--session", "s", "--append", "-", "--generate", "--max-tokens", "8",
-                         text=text)
+        straight, first = self.begin(daemon, text)
         before = self.show(*daemon.connect)
         self.assertEqual(daemon.stop(), OK)
         stored = self.show("--store", self.store)
@@ -88,27 +98,19 @@ class Daemon(Case):
         for field in ("id", "tokens", "appended_bytes", "policy", "template"):
             self.assertEqual(stored[field], before[field], field)
         again = self.daemon()
-        second = self.ask(again, "--session", "s", "--existing", "--max-tokens",
-                          len(straight) - len(first.tokens))
-        self.assertFalse(second.event("opened")["created"])
-        self.assertEqual(first.tokens + second.tokens, straight)
+        self.finish(again, straight, first)
 
     def test_a_killed_daemon_runs_no_more_than_a_block_again(self):
         text = words(600)
         daemon = self.daemon()
-        straight = self.ask(daemon, "--session", "straight", "--append", "-", "--generate",
-                            "--max-tokens", "20", text=text).tokens
-        first = self.ask(daemon, "--session", "s", "--append", "-", "--generate", "--max-tokens", "8",
-                         text=text)
+        straight, first = self.begin(daemon, text)
         # Written behind: full pages of 16 tokens, and an entry for each that has left the window.
         wait_until(lambda: self.show(*daemon.connect)["units"] >=
                    first.event("done")["session"]["processed"] // 16, "its pages are stored")
         daemon.process.kill()
         daemon.process.wait()
         again = self.daemon()
-        second = self.ask(again, "--session", "s", "--existing", "--max-tokens",
-                          len(straight) - len(first.tokens))
-        self.assertEqual(first.tokens + second.tokens, straight)
+        self.finish(again, straight, first)
         shown = self.show(*again.connect)
         self.assertTrue(0 < shown["run_again"] <= 32, shown)
         self.assertEqual(shown["retrieved"]["recomputed"], 0)
