@@ -7,14 +7,15 @@ namespace ringtide::model {
 
 namespace {
 
-// Which pages are stored. The first that is asked about is the last one of all; the store is asked
-// about many at once.
+// Which pages are stored, from the first that is asked about down; the store is asked about many at
+// once.
 class StoredPages {
  public:
   StoredPages(std::span<const UnitKey> keys, UnitStore& store) : keys_(keys), store_(store) {}
   bool has(int64_t page) {
+    if (stored_.empty()) first_ = page + 1;
     while (page < first_) {
-      const int64_t end = std::min(first_, page + 1), begin = std::max<int64_t>(0, end - kAtOnce);
+      const int64_t end = first_, begin = std::max<int64_t>(0, end - kAtOnce);
       const auto more = store_.contains(keys_.subspan(begin, end - begin));
       stored_.insert(stored_.end(), more.rbegin(), more.rend());
       first_ = begin;
@@ -26,7 +27,7 @@ class StoredPages {
   static constexpr int64_t kAtOnce = 64;
   std::span<const UnitKey> keys_;
   UnitStore& store_;
-  int64_t first_ = static_cast<int64_t>(keys_.size());
+  int64_t first_ = 0;         // that the store has been asked about
   std::vector<bool> stored_;  // of the pages from first_ on, the last one first
 };
 
