@@ -4,7 +4,7 @@ A session reads a text; then it is asked something: of the server as it is, of o
 after SIGKILL, and, with --shards of 2 and more, while a shard is killed in the middle of the answer. Seconds.
 That answers stay the same is tested elsewhere: tests/e2e.
 
-    pauses.py --model FILE [--binary FILE] [--tokens 4608] [--policy infllm] [--shards 1,3] [--flags '...']
+    RINGTIDE_BINARY=build/ringtide pauses.py --model FILE [--tokens 4608] [--policy infllm] [--shards 1,3]
 """
 
 import argparse
@@ -13,53 +13,32 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "..", "e2e"))
+from harness import BINARY, Daemon, environment, run, shards_of  # noqa: E402
 
 TEXTS = ["/usr/share/common-licenses/" + name for name in ("GPL-3", "GFDL-1.3", "MPL-2.0", "LGPL-2.1")]
 
 
-class Server:
-    def __init__(self, options, folder, shards):
-        self.log = open(os.path.join(folder, "log"), "ab")
-        began = time.monotonic()
-        self.process = subprocess.Popen(
-            [options.binary, "serve", "--model", options.model, "--store", os.path.join(folder, "store"),
-             "--listen", "127.0.0.1:0", "--json", "--log-level", "info", "--policy", options.policy,
-             "--threads", str(max(1, options.threads // shards)),
-             *(["--shards", str(shards)] if shards > 1 else []), *options.flags.split()],
-            stdout=subprocess.PIPE, stderr=self.log)
-        self.address = json.loads(self.process.stdout.readline())["address"]
-        self.seconds_to_listen = time.monotonic() - began
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-    def shards(self):
-        """Process ids of the shards it has started."""
-        found = []
-        for entry in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{entry}/stat") as f:
-                    if int(f.read().rsplit(")", 1)[1].split()[1]) == self.process.pid:
-                        found.append(int(entry))
-            except (OSError, IndexError):
-                pass
-        return sorted(found)
+def serve(options, folder, shards):
+    """The daemon, and the seconds until it listened."""
+    began = time.monotonic()
+    flags = ["--log-level", "info", *(["--shards", shards] if shards > 1 else []), *options.flags.split()]
+    daemon = Daemon(folder, options.model, *flags, policy=["--policy", options.policy],
+                    threads=max(1, options.threads // shards))
+    return daemon, time.monotonic() - began
 
 
-def ask(options, server, *flags, text=None, at_token=None):
+def ask(server, *flags, text=None, at_token=None):
     """Generated tokens, times at which they came, the last event. at_token: (count, what to do then)."""
     began = time.monotonic()
     process = subprocess.Popen(
-        [options.binary, "ask", "--json", "--connect", server.address, "--session", "s", "--template",
-         "raw", "--temperature", "0", *flags], stdin=subprocess.PIPE if text else subprocess.DEVNULL,
-        stdout=subprocess.PIPE)
+        [BINARY, "ask", "--json", *server.connect, "--session", "s", "--template", "raw",
+         "--temperature", "0", *flags], env=environment(),
+        stdin=subprocess.PIPE if text else subprocess.DEVNULL, stdout=subprocess.PIPE)
     if text:
         process.stdin.write(text)
         process.stdin.close()
@@ -75,13 +54,13 @@ def ask(options, server, *flags, text=None, at_token=None):
             at_token = None
     if process.wait() != 0:
         raise SystemExit(f"ask failed: {last}")
+    if "--generate" in flags and len(times) < 3:
+        raise SystemExit(f"the model ended its answer after {len(tokens)} tokens: there is no pause to see")
     return tokens, times, last
 
 
-def show(options, server):
-    out = subprocess.run([options.binary, "sessions", "show", "s", "--json", "--connect", server.address],
-                         stdout=subprocess.PIPE, check=True).stdout
-    return json.loads(out)
+def run_again(server):
+    return json.loads(run("sessions", "show", "s", "--json", *server.connect).out)["run_again"]
 
 
 def text_of(options):
@@ -93,43 +72,41 @@ def text_of(options):
 
 def measure(options, shards):
     with tempfile.TemporaryDirectory(prefix="ringtide-pauses-") as folder:
-        server = Server(options, folder, shards)
-        _, _, done = ask(options, server, "--append", "-", text=text_of(options))
+        server, _ = serve(options, folder, shards)
+        _, _, done = ask(server, "--append", "-", text=text_of(options))
         result = {"shards": shards, "policy": options.policy, "tokens": done["session"]["tokens"],
                   "store_bytes": done["session"]["bytes"]["store"],
                   "ingest_seconds": done["ingest"]["seconds"]}
         question = ["--append", "-", "--generate", "--max-tokens", str(options.answer)]
-        _, times, _ = ask(options, server, *question, text=b"\nIn short, this says that")
+        _, times, _ = ask(server, *question, text=b"\nIn short, this says that")
         result["first_token"] = times[0]
         result["longest_gap"] = max(b - a for a, b in zip(times, times[1:]))
 
-        server.kill()
-        began = time.monotonic()
-        server = Server(options, folder, shards)
-        _, times, _ = ask(options, server, *question, text=b"\nIn short, this says that")
-        result["after_restart"] = {"listen": server.seconds_to_listen, "first_token": times[0],
-                                   "run_again": show(options, server).get("run_again")}
-        result["after_restart"]["pause"] = server.seconds_to_listen + times[0]
+        server.stop(signal.SIGKILL)
+        server, seconds = serve(options, folder, shards)
+        _, times, _ = ask(server, *question, text=b"\nIn short, this says that")
+        result["after_restart"] = {"listen": seconds, "first_token": times[0],
+                                   "run_again": run_again(server)}
+        result["after_restart"]["pause"] = seconds + times[0]
 
         if shards > 1:
-            size = os.path.getsize(server.log.name)
+            size = len(server.errors())
             struck = []
 
             def strike():
-                os.kill(server.shards()[-1], signal.SIGKILL)
+                os.kill(max(shards_of(server).values()), signal.SIGKILL)
                 struck.append(time.monotonic())
 
-            _, times, _ = ask(options, server, *question, text=b"\nIn short, this says that",
+            _, times, _ = ask(server, *question, text=b"\nIn short, this says that",
                               at_token=(options.answer // 2, strike))
             gaps = sorted(b - a for a, b in zip(times, times[1:]))
-            with open(server.log.name) as log:
-                log.seek(size)
-                said = log.read()
+            said = server.errors()[size:]
             result["shard_killed"] = {
                 "pause": gaps[-1], "next_gap": gaps[-2],
                 "formed_ms": [int(ms) for ms in re.findall(r"formed again.* in (\d+) ms", said)],
-                "run_again": show(options, server).get("run_again")}
-            result["log"] = [line for line in said.splitlines()] if options.log else None
+                "run_again": run_again(server)}
+            if options.log:
+                result["log"] = said.splitlines()
         server.stop()
         return result
 
@@ -137,7 +114,6 @@ def measure(options, shards):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--binary", default="build/ringtide")
     parser.add_argument("--tokens", type=int, default=4608)
     parser.add_argument("--bytes-per-token", type=float, default=4.4)
     parser.add_argument("--answer", type=int, default=40, help="tokens of an answer")

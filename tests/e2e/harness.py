@@ -78,7 +78,7 @@ class Daemon:
     """A running `ringtide serve`; its store outlives it."""
 
     def __init__(self, folder, model, *flags, listen="127.0.0.1:0", within=(),
-                 policy=SMALL_POLICY):
+                 policy=SMALL_POLICY, threads=1):
         """`within`: a command that becomes the daemon, as `ip netns exec NAME`."""
         self.log = open(os.path.join(folder, "daemon.log"), "ab")
         address_file = os.path.join(folder, "address")
@@ -86,7 +86,7 @@ class Daemon:
             os.remove(address_file)
         self.process = subprocess.Popen(
             [*within, BINARY, "serve", "--model", model, "--store", os.path.join(folder, "store"),
-             "--listen", listen, "--address-file", address_file, "--threads", "1", "--json",
+             "--listen", listen, "--address-file", address_file, "--threads", str(threads), "--json",
              *policy, *map(str, flags)],
             env=environment(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
         line = self.process.stdout.readline()
@@ -114,6 +114,24 @@ class Daemon:
 
     def __exit__(self, *unused):
         self.stop()
+
+
+def shards_of(daemon):
+    """Names and process ids of the shards that a daemon has started."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{entry}/cmdline", "rb") as f:
+                words = f.read().decode().split("\0")
+        except (OSError, IndexError):
+            continue
+        if parent == daemon.process.pid and "--name" in words:
+            found[words[words.index("--name") + 1]] = int(entry)
+    return found
 
 
 class Case(unittest.TestCase):

@@ -18,7 +18,7 @@ import time
 import unittest
 
 from harness import (BINARY, REFUSED, SMALL_POLICY, TIMEOUT, USAGE, Case, Daemon, environment,
-                     make_model, run, wait_until)
+                     make_model, run, shards_of, wait_until)
 
 RAW = ["--template", "raw", "--temperature", "0"]
 # Results of different numbers of shards are equal up to rounding. Where keys and representatives are
@@ -31,24 +31,6 @@ SHARDS = [2, 3, 4, 8]
 
 def log(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def shards_of(daemon):
-    """Names and process ids of the shards that a daemon has started."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat") as f:
-                parent = int(f.read().rsplit(")", 1)[1].split()[1])
-            with open(f"/proc/{entry}/cmdline", "rb") as f:
-                words = f.read().decode().split("\0")
-        except (OSError, IndexError):
-            continue
-        if parent == daemon.process.pid and "--name" in words:
-            found[words[words.index("--name") + 1]] = int(entry)
-    return found
 
 
 class Answer:
