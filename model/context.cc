@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "kernels/elementwise.h"
@@ -42,22 +43,24 @@ std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
-  block_.assign(tokens.begin(), tokens.end());
+  const int64_t past = processed(), begin = begun(), unit = layout_.unit;
+  pass_.insert(pass_.end(), tokens.begin(), tokens.end());
+  lengths_.push_back(tokens.size());
   picked.clear();
   logits.clear();
-  const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
-  owners_.append(block_tokens());
+  const int64_t end = begun();
+  owners_.append(end - begin);
   while (pages_end() * unit < end) pages_.push_back(new_page(pages_end(), owners_));
 
   const int64_t half = layout_.shape.head_dim / 2;
   const int64_t limit = policy_->position().query_limit;
   for (Rotation* r : {&near_, &far_, &sliding_}) {
-    r->cos.resize(block_tokens() * half);
-    r->sin.resize(block_tokens() * half);
+    r->cos.resize((end - past) * half);
+    r->sin.resize((end - past) * half);
   }
   for (int64_t p = begin; p < end; ++p) {
     const Page& at = *page(p / unit);
-    const int64_t row = (p - begin) * half, t = p % unit * half;
+    const int64_t row = (p - past) * half, t = p % unit * half;
     std::copy_n(at.cos(false) + t, half, near_.cos.begin() + row);
     std::copy_n(at.sin(false) + t, half, near_.sin.begin() + row);
     const bool held = p > limit;
@@ -69,11 +72,11 @@ void Context::begin(std::span<const TokenId> tokens) {
   }
 }
 
-void Context::put(int layer, const float* k, const float* v) {
+void Context::put(int layer, int64_t position, int64_t count, const float* k, const float* v) {
   const int64_t dim = layout_.shape.head_dim, kv_heads = layout_.shape.kv_heads;
   const int64_t row_bytes = dim * kernels::kv_bytes(layout_.type);
-  for (int64_t i = 0; i < block_tokens(); ++i) {
-    const int64_t p = processed() + i;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t p = position + i;
     Page& at = *page(p / layout_.unit);
     if (!at.has_kv()) continue;
     for (int64_t g = 0; g < kv_heads; ++g) {
@@ -89,12 +92,19 @@ void Context::finish(const float* last, int32_t hidden_size, UnitStore& store, U
                      kernels::ThreadPool& threads) {
   hidden.assign(last, last + hidden_size);
   const int64_t stored = static_cast<int64_t>(history_.page_keys().size());
-  const int64_t sealed = history_.add(block_);
+  int64_t sealed = 0;
+  size_t at = 0;
+  for (const size_t length : lengths_) {
+    if (sealed > 0) throw std::logic_error("a pass goes on behind a block that seals a unit");
+    sealed = history_.add(std::span(pass_).subspan(at, length));
+    at += length;
+  }
   for (int64_t n = stored; n < static_cast<int64_t>(history_.page_keys().size()); ++n)
     store_page(n, pages_[n - base_], store);
   if (policy_->represents()) represent(sealed, threads);
   for (int64_t n = sealed; n > 0; --n) seal(store, cache);
-  block_.clear();
+  pass_.clear();
+  lengths_.clear();
 }
 
 void Context::store_page(int64_t number, const std::shared_ptr<Page>& page,
@@ -229,8 +239,8 @@ Page* Context::page(int64_t number) {
   return number == 0 ? first_.get() : nullptr;
 }
 
-int64_t Context::sliding_begin() const {
-  return std::max<int64_t>(0, processed() - config_.sliding_window + 1) / layout_.unit;
+int64_t Context::sliding_begin(int64_t position) const {
+  return std::max<int64_t>(0, position - config_.sliding_window + 1) / layout_.unit;
 }
 
 // A unit is sealed when it has left the policy's window; a layer that slides a smaller one does not

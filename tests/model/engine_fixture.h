@@ -42,6 +42,7 @@ struct EngineKind {
   int32_t least_unit = 1;
   bool true_positions = true;  // of infllm
   bool keeps_exact = false;    // under `exact` everything stays on the device
+  bool joins_blocks = true;    // what is run again goes in few passes, else a block a pass
 };
 inline std::ostream& operator<<(std::ostream& out, const EngineKind& kind) {
   return out << kind.name;

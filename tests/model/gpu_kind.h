@@ -23,6 +23,7 @@ inline EngineKind gpu_kind(const char* name, OpenGpu open) {
   kind.least_unit = 8;
   kind.true_positions = false;
   kind.keeps_exact = true;
+  kind.joins_blocks = false;
   return kind;
 }
 
