@@ -33,10 +33,20 @@ struct KvBlock {
   int32_t capacity = 0;
   int32_t begin = 0, end = 0;  // tokens [begin, end) take part, the others are not read
   int64_t position = 0;        // position of token 0, for the band
-  // Rotation of each key, (capacity, head_dim / 2) each; null: keys are used as they are.
+  // Rotation of each key, where rotation_at() says; null: keys are used as they are.
   const float* cos = nullptr;
   const float* sin = nullptr;
 };
+
+// Rotations of a block's tokens stand by sixteens, (tokens / 16 rounded up, head_dim / 2, 16):
+// where token t's angle j is, and how many there are with what rounds up.
+constexpr int64_t kRotatedTogether = 16;
+constexpr int64_t rotation_at(int64_t t, int64_t j, int64_t half) {
+  return (t / kRotatedTogether * half + j) * kRotatedTogether + t % kRotatedTogether;
+}
+constexpr int64_t rotation_floats(int64_t tokens, int64_t half) {
+  return (tokens + kRotatedTogether - 1) / kRotatedTogether * half * kRotatedTogether;
+}
 
 // A query at position p sees a key at position j where nearest <= p - j <= farthest.
 struct Band {

@@ -57,15 +57,14 @@ void Context::begin(std::span<const TokenId> tokens) {
   }
   for (int64_t p = begin; p < end; ++p) {
     const Page& at = *page(p / unit);
-    const int64_t row = (p - begin) * half, t = p % unit * half;
-    std::copy_n(at.cos(false) + t, half, near_.cos.begin() + row);
-    std::copy_n(at.sin(false) + t, half, near_.sin.begin() + row);
+    const int64_t row = (p - begin) * half, t = p % unit;
+    float *const cos = near_.cos.data() + row, *const sin = near_.sin.data() + row;
+    at.rotation(false, t, cos, sin);
     const bool held = p > limit;
-    std::copy_n(held ? limit_.cos.data() : at.cos(false) + t, half, far_.cos.begin() + row);
-    std::copy_n(held ? limit_.sin.data() : at.sin(false) + t, half, far_.sin.begin() + row);
+    std::copy_n(held ? limit_.cos.data() : cos, half, far_.cos.begin() + row);
+    std::copy_n(held ? limit_.sin.data() : sin, half, far_.sin.begin() + row);
     if (!layout_.sliding_rope) continue;
-    std::copy_n(at.cos(true) + t, half, sliding_.cos.begin() + row);
-    std::copy_n(at.sin(true) + t, half, sliding_.sin.begin() + row);
+    at.rotation(true, t, sliding_.cos.data() + row, sliding_.sin.data() + row);
   }
 }
 
@@ -197,13 +196,15 @@ void Context::represent(int64_t at, Page& page, kernels::ThreadPool& threads) {
   const int64_t row_bytes = layout_.row() * kernels::kv_bytes(layout_.type);
   const float scale = config_.attention_scale;
   std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
+  std::vector<float> cos(n * half), sin(n * half);
+  for (int64_t t = 0; t < n; ++t) page.rotation(false, t, &cos[t * half], &sin[t * half]);
   std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n), out(layout_.row());
   for (int l = 0; l < layout_.layers; ++l) {
     if (config_.slides(l)) continue;  // has no index: what it keeps stays 0
     kernels::from_kv(layout_.type, page.k(l), static_cast<int64_t>(keys.size()), keys.data());
     for (int g = 0; g < shape.kv_heads; ++g)
-      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, page.cos(false),
-                    page.sin(false), half, rotated.data() + g * n * dim, threads);
+      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, cos.data(), sin.data(), half,
+                    rotated.data() + g * n * dim, threads);
     std::fill(queries.begin(), queries.end(), 0.0f);
     for (int64_t w = 1; w <= whole; ++w) {
       const float* sum = pages_[at + w]->query_sum(l);

@@ -1,6 +1,7 @@
 #include "model/page.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/elementwise.h"
 
@@ -34,10 +35,26 @@ Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
   // Layers that slide a window have no representatives: theirs stay 0.
   std::ranges::fill(representatives(), std::byte{0});
   const auto fill = [&](std::span<const double> frequencies, float* at) {
-    kernels::rope_angles(frequencies, position, layout.unit, at, at + rope_floats());
+    const auto half = static_cast<int64_t>(frequencies.size());
+    std::vector<float> cos(layout.unit * half), sin(cos.size());
+    kernels::rope_angles(frequencies, position, layout.unit, cos.data(), sin.data());
+    for (int64_t t = 0; t < layout.unit; ++t)
+      for (int64_t j = 0; j < half; ++j) {
+        const int64_t to = kernels::rotation_at(t, j, half);
+        at[to] = cos[t * half + j];
+        at[rope_floats() + to] = sin[t * half + j];
+      }
   };
   fill(inv_freq, floats_);
   if (layout.sliding_rope) fill(sliding_inv_freq, floats_ + 2 * rope_floats());
+}
+
+void Page::rotation(bool sliding, int64_t t, float* cos, float* sin) const {
+  const int64_t half = layout_.shape.head_dim / 2;
+  for (int64_t j = 0; j < half; ++j) {
+    cos[j] = this->cos(sliding)[kernels::rotation_at(t, j, half)];
+    sin[j] = this->sin(sliding)[kernels::rotation_at(t, j, half)];
+  }
 }
 
 std::span<std::byte> Page::representatives() {

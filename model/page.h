@@ -2,9 +2,9 @@
 //
 // A page is written token by token. Once it is full its keys and values never change, and the unit
 // store may hold on to it while it writes them out; its own queries are summed up then, and so are
-// their logits, until queries come that stand a window later. With those it is sealed. Where its keys
-// and values lie on another shard of a ring, it holds only what every shard needs: rotations, sums
-// of queries, representatives.
+// their logits, until queries come that stand a window later. With those it is sealed. Where its
+// keys and values lie on another shard of a ring, it holds only what every shard needs: rotations,
+// sums of queries, representatives.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ struct PageLayout {
   }
   // Cosines and sines of a page's positions, twice where sliding layers have their own.
   int64_t rotation_floats() const {
-    return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1);
+    return (sliding_rope ? 4 : 2) * kernels::rotation_floats(unit, shape.head_dim / 2);
   }
   // All that a Page allocates, with its keys and values or without.
   int64_t page_bytes(bool with_kv = true) const;
@@ -63,11 +63,13 @@ class Page {
   std::span<std::byte> chunk(int layer) {
     return {bytes_.get() + layer * chunk_bytes(), static_cast<size_t>(chunk_bytes())};
   }
-  // Rotations of the page's positions, (unit, head_dim / 2), in the layers that slide or do not.
+  // Rotations of the page's positions, as KvBlock has them, in the layers that slide or do not.
   const float* cos(bool sliding) const {
     return floats_ + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
   }
   const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
+  // Those of token t, (head_dim / 2) each.
+  void rotation(bool sliding, int64_t t, float* cos, float* sin) const;
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
   // as are the next two.
   std::span<std::byte> representatives();
@@ -82,7 +84,9 @@ class Page {
   int64_t position() const { return position_; }
 
  private:
-  int64_t rope_floats() const { return int64_t{layout_.unit} * layout_.shape.head_dim / 2; }
+  int64_t rope_floats() const {
+    return kernels::rotation_floats(layout_.unit, layout_.shape.head_dim / 2);
+  }
   int64_t chunk_bytes() const { return has_kv_ ? layout_.chunk_bytes() : 0; }
   PageLayout layout_;
   int64_t position_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/attention.h"
+
 namespace ringtide::model {
 
 void UnitRotations::prepare(std::span<const int64_t> units, int64_t unit_tokens,
@@ -10,9 +12,9 @@ void UnitRotations::prepare(std::span<const int64_t> units, int64_t unit_tokens,
   const size_t half = inv_freq.size();
   if (unit_tokens != unit_tokens_) {
     unit_tokens_ = unit_tokens;
-    floats_ = unit_tokens * static_cast<int64_t>(half);
+    floats_ = kernels::rotation_floats(unit_tokens, static_cast<int64_t>(half));
     units_.clear();
-    within_.resize(2 * floats_);
+    within_.resize(2 * unit_tokens * half);
     for (int64_t t = 0; t < unit_tokens; ++t)
       for (size_t j = 0; j < half; ++j) {
         const double angle = static_cast<double>(t) * inv_freq[j];
@@ -36,8 +38,9 @@ void UnitRotations::prepare(std::span<const int64_t> units, int64_t unit_tokens,
       const double* wc = within_.data() + 2 * t * half;
       const double* ws = wc + half;
       for (size_t j = 0; j < half; ++j) {
-        cos[t * half + j] = static_cast<float>(c[j] * wc[j] - s[j] * ws[j]);
-        cos[floats_ + t * half + j] = static_cast<float>(s[j] * wc[j] + c[j] * ws[j]);
+        const int64_t at = kernels::rotation_at(t, static_cast<int64_t>(j), half);
+        cos[at] = static_cast<float>(c[j] * wc[j] - s[j] * ws[j]);
+        cos[floats_ + at] = static_cast<float>(s[j] * wc[j] + c[j] * ws[j]);
       }
     }
   }

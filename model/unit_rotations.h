@@ -16,7 +16,7 @@ class UnitRotations {
   // with the same ones it does nothing. `inv_freq`: always the same.
   void prepare(std::span<const int64_t> units, int64_t unit_tokens,
                std::span<const double> inv_freq);
-  // Of units[i]: (unit_tokens, head_dim / 2).
+  // Of units[i]: as kernels' KvBlock has them.
   const float* cos(size_t i) const { return values_.data() + 2 * i * floats_; }
   const float* sin(size_t i) const { return cos(i) + floats_; }
 

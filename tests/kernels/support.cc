@@ -51,8 +51,9 @@ TestBlock make_block(Random& random, const HeadShape& shape, const BlockSpec& sp
              spec.end,   spec.position, nullptr,   nullptr};
   if (spec.rotated) {
     std::uniform_real_distribution<double> angle(-3, 3);
-    for (int64_t i = 0; i < int64_t{spec.capacity} * shape.head_dim / 2; ++i) {
-      const int64_t token = i / (shape.head_dim / 2);
+    const int64_t half = shape.head_dim / 2;
+    for (int64_t i = 0; i < rotation_floats(spec.capacity, half); ++i) {
+      const int64_t token = i / (half * kRotatedTogether) * kRotatedTogether + i % kRotatedTogether;
       const bool used = token >= spec.begin && token < spec.end;
       const double a = used ? angle(random) : std::numeric_limits<double>::quiet_NaN();
       b.cos.push_back(static_cast<float>(std::cos(a)));
@@ -72,7 +73,8 @@ double slow_logit(const HeadShape& shape, const float* q, const TestBlock& block
   for (int j = 0; j < half; ++j) {
     double a = k[j], b = k[j + half];
     if (block.block.cos) {
-      const double c = block.cos[token * half + j], s = block.sin[token * half + j];
+      const int64_t at = rotation_at(token, j, half);
+      const double c = block.cos[at], s = block.sin[at];
       const double turned = a * c - b * s;
       b = b * c + a * s;
       a = turned;
