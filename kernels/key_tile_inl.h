@@ -20,7 +20,7 @@ namespace ringtide::kernels::HWY_NAMESPACE {
 constexpr int kVectors = 2;
 constexpr int kWide = kVectors * kLanes;
 static_assert(kTile % kWide == 0 && kTile % kStrip == 0 && kStrip % kWide == 0 &&
-              kStrip % kRotatedTogether == 0 && kRotatedTogether % kLanes == 0);
+              kStrip % kStepsTogether == 0 && kStepsTogether % kLanes == 0);
 
 inline int padded(int head_dim) {
   constexpr int kWhole = std::max(kWide, 4);  // and to whole steps of the transposition
@@ -61,13 +61,19 @@ HWY_INLINE void prefetch(const std::byte* p, int64_t bytes, int64_t i) {
 // Turns the keys of a strip, (head_dim, kStrip), by the angles of the block's tokens from `token`
 // on.
 HWY_INLINE void rotate_strip(const KvBlock& block, int half, int64_t token, float* keys) {
-  for (int i = 0; i < kStrip && token + i < block.capacity; i += kRotatedTogether) {
-    const int64_t at = rotation_at(token + i, 0, half);
-    const float *cos = block.cos + at, *sin = block.sin + at;
+  const Df d;
+  for (int i = 0; i < kStrip && token + i < block.capacity; i += kStepsTogether) {
+    const int64_t at = step_at(token + i, 0, half);
+    const float *cos = block.steps.cos + at, *sin = block.steps.sin + at;
     for (int j = 0; j < half; ++j) {
-      for (int64_t lane = 0; lane < kRotatedTogether; lane += kLanes) {
+      const Vf start_cos = hn::Set(d, block.start.cos[j]),
+               start_sin = hn::Set(d, block.start.sin[j]);
+      for (int64_t lane = 0; lane < kStepsTogether; lane += kLanes) {
         float *x = keys + j * kStrip + i + lane, *y = x + half * kStrip;
-        const Vf a = load(x), b = load(y), c = load(cos), s = load(sin);
+        const Vf step_cos = load(cos), step_sin = load(sin);
+        const Vf c = hn::NegMulAdd(start_sin, step_sin, hn::Mul(start_cos, step_cos));
+        const Vf s = hn::MulAdd(start_sin, step_cos, hn::Mul(start_cos, step_sin));
+        const Vf a = load(x), b = load(y);
         hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), Df(), x);
         hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), Df(), y);
         cos += kLanes, sin += kLanes;
@@ -101,7 +107,7 @@ HWY_INLINE void load_strip(const KvBlock& block, int head_dim, int kv_head, int6
       for (int key = 0; key < kKeys; ++key)
         keys[c * kStrip + i + key] = hn::GetLane(load_part(rows + key * head_dim + c, 1));
   }
-  if (block.cos) rotate_strip(block, head_dim / 2, token, keys);
+  if (block.start.cos) rotate_strip(block, head_dim / 2, token, keys);
 }
 
 inline void load_strip(const KvBlock& block, int head_dim, int kv_head, int64_t token, Range range,

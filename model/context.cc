@@ -37,8 +37,7 @@ Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const
                       std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
 
 std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners) const {
-  return std::make_shared<Page>(layout_, config_.rope_inv_freq, config_.sliding_inv_freq,
-                                number * layout_.unit, owners.kept(number));
+  return std::make_shared<Page>(layout_, number * layout_.unit, owners.kept(number));
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
@@ -51,20 +50,12 @@ void Context::begin(std::span<const TokenId> tokens) {
 
   const int64_t half = layout_.shape.head_dim / 2;
   const int64_t limit = policy_->position().query_limit;
-  for (Rotation* r : {&near_, &far_, &sliding_}) {
-    r->cos.resize(block_tokens() * half);
-    r->sin.resize(block_tokens() * half);
-  }
-  for (int64_t p = begin; p < end; ++p) {
-    const Page& at = *page(p / unit);
-    const int64_t row = (p - begin) * half, t = p % unit;
-    float *const cos = near_.cos.data() + row, *const sin = near_.sin.data() + row;
-    at.rotation(false, t, cos, sin);
-    const bool held = p > limit;
-    std::copy_n(held ? limit_.cos.data() : cos, half, far_.cos.begin() + row);
-    std::copy_n(held ? limit_.sin.data() : sin, half, far_.sin.begin() + row);
-    if (!layout_.sliding_rope) continue;
-    at.rotation(true, t, sliding_.cos.data() + row, sliding_.sin.data() + row);
+  near_ = rotation(config_.rope_inv_freq, begin, end - begin);
+  if (layout_.sliding_rope) sliding_ = rotation(config_.sliding_inv_freq, begin, end - begin);
+  far_ = near_;
+  for (int64_t p = std::max(begin, limit + 1); p < end; ++p) {
+    std::ranges::copy(limit_.cos, far_.cos.begin() + (p - begin) * half);
+    std::ranges::copy(limit_.sin, far_.sin.begin() + (p - begin) * half);
   }
 }
 
@@ -197,7 +188,7 @@ void Context::represent(int64_t at, Page& page, kernels::ThreadPool& threads) {
   const float scale = config_.attention_scale;
   std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
   std::vector<float> cos(n * half), sin(n * half);
-  for (int64_t t = 0; t < n; ++t) page.rotation(false, t, &cos[t * half], &sin[t * half]);
+  kernels::rope_angles(config_.rope_inv_freq, page.position(), n, cos.data(), sin.data());
   std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n), out(layout_.row());
   for (int l = 0; l < layout_.layers; ++l) {
     if (config_.slides(l)) continue;  // has no index: what it keeps stays 0

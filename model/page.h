@@ -38,19 +38,13 @@ struct PageLayout {
   int64_t logit_sum_floats() const {
     return representatives ? int64_t{layers} * shape.heads * unit : 0;
   }
-  // Cosines and sines of a page's positions, twice where sliding layers have their own.
-  int64_t rotation_floats() const {
-    return (sliding_rope ? 4 : 2) * kernels::rotation_floats(unit, shape.head_dim / 2);
-  }
   // All that a Page allocates, with its keys and values or without.
   int64_t page_bytes(bool with_kv = true) const;
 };
 
 class Page {
  public:
-  // sliding_inv_freq: of sliding layers, where the layout says that they differ.
-  Page(const PageLayout& layout, std::span<const double> inv_freq,
-       std::span<const double> sliding_inv_freq, int64_t position, bool with_kv = true);
+  Page(const PageLayout& layout, int64_t position, bool with_kv = true);
 
   bool has_kv() const { return has_kv_; }
   // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE. REQUIRES: has_kv().
@@ -63,13 +57,6 @@ class Page {
   std::span<std::byte> chunk(int layer) {
     return {bytes_.get() + layer * chunk_bytes(), static_cast<size_t>(chunk_bytes())};
   }
-  // Rotations of the page's positions, as KvBlock has them, in the layers that slide or do not.
-  const float* cos(bool sliding) const {
-    return floats_ + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
-  }
-  const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
-  // Those of token t, (head_dim / 2) each.
-  void rotation(bool sliding, int64_t t, float* cos, float* sin) const;
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
   // as are the next two.
   std::span<std::byte> representatives();
@@ -84,9 +71,6 @@ class Page {
   int64_t position() const { return position_; }
 
  private:
-  int64_t rope_floats() const {
-    return kernels::rotation_floats(layout_.unit, layout_.shape.head_dim / 2);
-  }
   int64_t chunk_bytes() const { return has_kv_ ? layout_.chunk_bytes() : 0; }
   PageLayout layout_;
   int64_t position_;
