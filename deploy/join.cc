@@ -88,6 +88,7 @@ void join(const JoinOptions& options) {
   how.fingerprint = model->fingerprint + "-" + server.kv_type;
   const auto [engine, memory] = engine_over_store(server, machine);
   how.memory_bytes = static_cast<size_t>(memory.store);
+  const ShardWeights weights = pack_weights(model, engine);
   const auto store = open_store(server.store, how);
 
   actors::cluster::JoinerOptions shard;
@@ -96,7 +97,8 @@ void join(const JoinOptions& options) {
   shard.security = server.cluster.security;
   shard.terms = shard_terms(model->fingerprint, server, machine);
   shard.name = options.name.empty() ? default_name() : options.name;
-  shard.make_engine = shard_engine(model, engine);
+  weights.get();  // a ring would wait for them
+  shard.make_engine = shard_engine(model, engine, weights);
   shard.unwritten_bytes = memory.unwritten;
   shard.store = store.get();
   std::unique_ptr<actors::cluster::Joiner> joiner;

@@ -105,9 +105,12 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
     system.blocks = engine.pass_tokens / kBlock;
     system.rows = 64;
   } else if (joined || options.cluster.shards > 1) {
-    impl_->shards = std::make_unique<Shards>(options, facts.path, engine,
-                                             shard_terms(facts.fingerprint, options, machine),
-                                             shard_engine(system.model, engine), *system.store);
+    // The shards' processes start meanwhile.
+    const ShardWeights weights = pack_weights(system.model, engine);
+    impl_->shards = std::make_unique<Shards>(
+        options, facts.path, engine, shard_terms(facts.fingerprint, options, machine),
+        shard_engine(system.model, engine, weights), *system.store);
+    weights.get();
     facts.shard_address = impl_->shards->address();
     system.make_engine = [shards = impl_->shards.get()](model::UnitStore& units) {
       return shards->leader().make_engine(units);

@@ -10,7 +10,6 @@
 
 #include "deploy/failure.h"
 #include "kernels/threads.h"
-#include "model/cpu_weights.h"
 #include "model/model.h"
 #include "model/shard_engine.h"
 
@@ -56,13 +55,22 @@ void require_processor(const std::string& device) {
   throw Failure(Exit::Usage, fmt::format("--device {}: shards compute on processors", device));
 }
 
+ShardWeights pack_weights(const std::shared_ptr<const model::Model>& model,
+                          const model::EngineOptions& options) {
+  return std::async(std::launch::async,
+                    [model, options] {
+                      kernels::ThreadPool packers(options.threads);
+                      return model::pack_weights(*model, options.activations, packers);
+                    })
+      .share();
+}
+
 actors::cluster::MakeShardEngine shard_engine(std::shared_ptr<const model::Model> model,
-                                              const model::EngineOptions& options) {
-  kernels::ThreadPool packers(options.threads);
-  auto weights = model::pack_weights(*model, options.activations, packers);
+                                              const model::EngineOptions& options,
+                                              ShardWeights weights) {
   return [model = std::move(model), options, weights = std::move(weights)](
              model::UnitStore& units, model::ShardTransport& transport) {
-    return model::make_shard_engine(model, options, units, transport, weights);
+    return model::make_shard_engine(model, options, units, transport, weights.get());
   };
 }
 

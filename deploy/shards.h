@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,6 +14,7 @@
 #include "deploy/children.h"
 #include "deploy/machine.h"
 #include "deploy/options.h"
+#include "model/cpu_weights.h"
 #include "protocol/service.h"
 #include "storage/store.h"
 
@@ -27,8 +29,14 @@ actors::cluster::Address shard_address(const ClusterOptions& options);
 void require_safe(const actors::cluster::Address& address, const ClusterOptions& options);
 // A shard computes on processors. Throws Failure where --device asks for something else.
 void require_processor(const std::string& device);
+using ShardWeights = std::shared_future<std::shared_ptr<const model::CpuWeights>>;
+// Packs them on a thread of its own; get() throws what that throws.
+ShardWeights pack_weights(const std::shared_ptr<const model::Model>& model,
+                          const model::EngineOptions& options);
+// Waits for the weights.
 actors::cluster::MakeShardEngine shard_engine(std::shared_ptr<const model::Model> model,
-                                              const model::EngineOptions& options);
+                                              const model::EngineOptions& options,
+                                              ShardWeights weights);
 
 // The leader of a ring, and the shards that belong to this process.
 class Shards {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "kernels/elementwise.h"
@@ -11,11 +12,19 @@
 namespace ringtide::model {
 namespace {
 
-Context::Rotation rotation(std::span<const double> inv_freq, int64_t position, int64_t n) {
+// Those of n positions from `position` on, behind the `rows` that are there.
+void add_rotation(std::span<const double> inv_freq, int64_t position, int64_t rows, int64_t n,
+                  Context::Rotation& r) {
+  const auto half = static_cast<int64_t>(inv_freq.size());
+  r.cos.resize((rows + n) * half);
+  r.sin.resize((rows + n) * half);
+  kernels::rope_angles(inv_freq, position, n, r.cos.data() + rows * half,
+                       r.sin.data() + rows * half);
+}
+
+Context::Rotation rotation(std::span<const double> inv_freq, int64_t position) {
   Context::Rotation r;
-  r.cos.resize(n * inv_freq.size());
-  r.sin.resize(n * inv_freq.size());
-  kernels::rope_angles(inv_freq, position, n, r.cos.data(), r.sin.data());
+  add_rotation(inv_freq, position, 0, 1, r);
   return r;
 }
 
@@ -32,38 +41,41 @@ Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const
       ring_(ring),
       owners_(ring ? PageOwners(ring->shard(), ring->shards(), layout.unit, ring->unit_copies())
                    : PageOwners()),
-      lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
+      lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1)),
       limit_(rotation(config.rope_inv_freq,
-                      std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
+                      std::min(policy_->position().query_limit, int64_t{1} << 40))) {}
 
 std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners) const {
   return std::make_shared<Page>(layout_, number * layout_.unit, owners.kept(number));
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
-  block_.assign(tokens.begin(), tokens.end());
+  const int64_t past = processed(), begin = begun(), unit = layout_.unit;
+  pass_.insert(pass_.end(), tokens.begin(), tokens.end());
+  lengths_.push_back(tokens.size());
   picked.clear();
   logits.clear();
-  const int64_t begin = processed(), end = begin + block_tokens(), unit = layout_.unit;
-  owners_.append(block_tokens());
+  const int64_t end = begun();
+  owners_.append(end - begin);
   while (pages_end() * unit < end) pages_.push_back(new_page(pages_end(), owners_));
 
-  const int64_t half = layout_.shape.head_dim / 2;
-  const int64_t limit = policy_->position().query_limit;
-  near_ = rotation(config_.rope_inv_freq, begin, end - begin);
-  if (layout_.sliding_rope) sliding_ = rotation(config_.sliding_inv_freq, begin, end - begin);
-  far_ = near_;
-  for (int64_t p = std::max(begin, limit + 1); p < end; ++p) {
-    std::ranges::copy(limit_.cos, far_.cos.begin() + (p - begin) * half);
-    std::ranges::copy(limit_.sin, far_.sin.begin() + (p - begin) * half);
+  const int64_t rows = begin - past, n = end - begin;
+  add_rotation(config_.rope_inv_freq, begin, rows, n, near_);
+  if (layout_.sliding_rope) add_rotation(config_.sliding_inv_freq, begin, rows, n, sliding_);
+  add_rotation(config_.rope_inv_freq, begin, rows, n, far_);
+  const int64_t half = layout_.shape.head_dim / 2, limit = policy_->position().query_limit;
+  for (int64_t p = begin; p < end; ++p) {
+    if (p <= limit) continue;
+    std::ranges::copy(limit_.cos, far_.cos.begin() + (p - past) * half);
+    std::ranges::copy(limit_.sin, far_.sin.begin() + (p - past) * half);
   }
 }
 
-void Context::put(int layer, const float* k, const float* v) {
+void Context::put(int layer, int64_t position, int64_t count, const float* k, const float* v) {
   const int64_t dim = layout_.shape.head_dim, kv_heads = layout_.shape.kv_heads;
   const int64_t row_bytes = dim * kernels::kv_bytes(layout_.type);
-  for (int64_t i = 0; i < block_tokens(); ++i) {
-    const int64_t p = processed() + i;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t p = position + i;
     Page& at = *page(p / layout_.unit);
     if (!at.has_kv()) continue;
     for (int64_t g = 0; g < kv_heads; ++g) {
@@ -79,12 +91,19 @@ void Context::finish(const float* last, int32_t hidden_size, UnitStore& store, U
                      kernels::ThreadPool& threads) {
   hidden.assign(last, last + hidden_size);
   const int64_t stored = static_cast<int64_t>(history_.page_keys().size());
-  const int64_t sealed = history_.add(block_);
+  int64_t sealed = 0;
+  size_t at = 0;
+  for (const size_t length : lengths_) {
+    if (sealed > 0) throw std::logic_error("a pass goes on behind a block that seals a unit");
+    sealed = history_.add(std::span(pass_).subspan(at, length));
+    at += length;
+  }
   for (int64_t n = stored; n < static_cast<int64_t>(history_.page_keys().size()); ++n)
     store_page(n, pages_[n - base_], store);
   if (policy_->represents()) represent(sealed, threads);
   for (int64_t n = sealed; n > 0; --n) seal(store, cache);
-  block_.clear();
+  pass_.clear();
+  lengths_.clear();
 }
 
 void Context::store_page(int64_t number, const std::shared_ptr<Page>& page,
@@ -221,8 +240,8 @@ Page* Context::page(int64_t number) {
   return number == 0 ? first_.get() : nullptr;
 }
 
-int64_t Context::sliding_begin() const {
-  return std::max<int64_t>(0, processed() - config_.sliding_window + 1) / layout_.unit;
+int64_t Context::sliding_begin(int64_t position) const {
+  return std::max<int64_t>(0, position - config_.sliding_window + 1) / layout_.unit;
 }
 
 // A unit is sealed when it has left the policy's window; a layer that slides a smaller one does not

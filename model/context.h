@@ -2,7 +2,8 @@
 //
 // A pass over a block is begin(), then for each layer put() and the attention of
 // context_attention.h, then finish(), which stores the pages that are full now, and seals the units
-// whose tokens have left the window.
+// whose tokens have left the window. Blocks that follow each other may share a pass, where none but
+// the last seals a unit: then each finds what it would find in a pass of its own.
 //
 // On a ring every shard has the context, its history and its whole index; keys and values of a page
 // are on the shards that page_owners.h names. The engine's thread only.
@@ -37,12 +38,13 @@ class Context final : public Resumable {
   Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const PageLayout& layout,
           const ModelConfig& config, const std::string& fingerprint, ShardRing* ring = nullptr);
 
-  // -- a pass over one block ----
+  // -- a pass over a block, or several ----
+  // One block more, behind those that are begun.
   void begin(std::span<const TokenId> tokens);
-  // Keys (m, kv_heads, head_dim) before RoPE and values of the block, into the layer's pages that
-  // are here.
-  void put(int layer, const float* k, const float* v);
-  // The block becomes part of the past. `hidden` is its last row, (hidden,).
+  // Keys (count, kv_heads, head_dim) before RoPE and values of tokens of the pass, from `position`
+  // on, into the layer's pages that are here.
+  void put(int layer, int64_t position, int64_t count, const float* k, const float* v);
+  // The blocks become part of the past. `hidden` is their last row, (hidden,).
   void finish(const float* hidden, int32_t hidden_size, UnitStore& store, UnitCache& cache,
               kernels::ThreadPool& threads);
 
@@ -54,7 +56,7 @@ class Context final : public Resumable {
   const UnitIndex& index() const { return index_; }
   int64_t processed() const override { return history_.tokens(); }
   int64_t sealed() const { return static_cast<int64_t>(history_.keys().size()); }
-  int64_t block_tokens() const { return static_cast<int64_t>(block_.size()); }
+  int64_t begun() const { return processed() + static_cast<int64_t>(pass_.size()); }
   // Page of unit `number`, which is not sealed; or page 0, which stays for its sinks. Null
   // otherwise.
   Page* page(int64_t number);
@@ -62,8 +64,8 @@ class Context final : public Resumable {
   bool has_kv(int64_t number) const { return owners_.here(number); }
   int owner(int64_t number) const { return owners_.of(number); }  // REQUIRES: a ring
   int64_t pages_end() const { return base_ + static_cast<int64_t>(pages_.size()); }
-  // Rotations of the block's queries, (block_tokens, head_dim / 2): at their positions, at their
-  // place towards the far part, and (one row) where a lookup's query stands.
+  // Rotations of the pass's queries, (begun() - processed(), head_dim / 2): at their positions, at
+  // their place towards the far part, and (one row) where a lookup's query stands.
   struct Rotation {
     std::vector<float> cos, sin;
   };
@@ -71,8 +73,8 @@ class Context final : public Resumable {
   const Rotation& sliding() const { return layout_.sliding_rope ? sliding_ : near_; }
   const Rotation& far() const { return far_; }
   const Rotation& lookup() const { return lookup_; }
-  // First unit in reach of the block's queries in layers that slide a window.
-  int64_t sliding_begin() const;
+  // First unit in reach of queries from `position` on in layers that slide a window.
+  int64_t sliding_begin(int64_t position) const;
   // Frequencies of the keys' rotation in layers that slide or do not.
   std::span<const double> inv_freq(bool sliding) const {
     return sliding && layout_.sliding_rope ? config_.sliding_inv_freq : config_.rope_inv_freq;
@@ -91,7 +93,7 @@ class Context final : public Resumable {
   ContextId id() const { return id_; }
   std::vector<float> hidden;    // last row after the last layer, before the final norm
   std::vector<float> logits;    // empty until asked for
-  std::vector<int64_t> picked;  // units attended to in the last pass, once a layer
+  std::vector<int64_t> picked;  // units attended to in the last block, once a layer
   ContextStats counters;        // the counting fields only
   ContextStats stats() const;
   // Bytes that grow with the sequence: tokens and keys, summaries of the index.
@@ -120,7 +122,8 @@ class Context final : public Resumable {
   int64_t base_ = 0;  // unit of the first page: the first that is not sealed
   std::deque<std::shared_ptr<Page>> pages_;
   std::shared_ptr<Page> first_;  // page 0, once sealed
-  std::vector<TokenId> block_;
+  std::vector<TokenId> pass_;    // tokens of the blocks that are begun
+  std::vector<size_t> lengths_;  // of these blocks
   Rotation near_, sliding_, far_, lookup_, limit_;
 };
 

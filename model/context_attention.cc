@@ -34,19 +34,20 @@ void grow(std::vector<float>& v, int64_t n) {
 
 // Past keys are worth moving while they are few beside the block: then its queries and partial
 // results stay where they are. What a lookup or the index needs of the queries, all shards need.
-bool ContextAttention::keys_travel(const Context& context, int layer) const {
-  if (!ring_ || context.policy().represents() || !ring_->splits(context.block_tokens()))
-    return false;
+bool ContextAttention::keys_travel(const Segment& block, int layer) const {
+  const Context& context = *block.context;
+  const auto tokens = static_cast<int64_t>(block.tokens.size());
+  if (!ring_ || context.policy().represents() || !ring_->splits(tokens)) return false;
   const PageLayout& layout = context.layout();
-  const int64_t unit = layout.unit, end = context.processed() + context.block_tokens();
+  const int64_t unit = layout.unit, end = block.position + tokens;
   int64_t first = 0;
   if (context.config().slides(layer))
-    first = context.sliding_begin();
+    first = context.sliding_begin(block.position);
   else if (!context.policy().position().true_distance)
-    first = first_near(context);
+    first = first_near(context, block.position);
   const int64_t keys = ((end + unit - 1) / unit - first) * layout.chunk_bytes();
-  const int64_t queries = context.block_tokens() * (2 * layout.row() + layout.shape.heads) *
-                          static_cast<int64_t>(sizeof(float));
+  const int64_t queries =
+      tokens * (2 * layout.row() + layout.shape.heads) * static_cast<int64_t>(sizeof(float));
   return keys < queries;
 }
 
@@ -59,11 +60,13 @@ void ContextAttention::run(std::span<const Segment> segments, int layer, RowRang
   int64_t rows = 0;
   for (size_t i = 0; i < n; ++i) {
     parts_[i].context = segments[i].context;
+    parts_[i].position = segments[i].position;
+    parts_[i].tokens = static_cast<int64_t>(segments[i].tokens.size());
     parts_[i].row = rows;
     parts_[i].begin = keys_travel ? own.begin : 0;
-    parts_[i].count = keys_travel ? own.size() : static_cast<int64_t>(segments[i].tokens.size());
+    parts_[i].count = keys_travel ? own.size() : parts_[i].tokens;
     parts_[i].recovered.clear();
-    rows += static_cast<int64_t>(segments[i].tokens.size());
+    rows += parts_[i].tokens;
   }
   grow(far_q_, rows * row);
   grow(lse_, rows * layout.shape.heads);
@@ -81,7 +84,8 @@ void ContextAttention::run(std::span<const Segment> segments, int layer, RowRang
   for (Part& part : parts_) {
     Context& context = *part.context;
     if (!context.policy().represents() || context.config().slides(layer)) continue;
-    context.picked.insert(context.picked.end(), part.units.begin(), part.units.end());
+    if (part.position + part.tokens == context.begun())
+      context.picked.insert(context.picked.end(), part.units.begin(), part.units.end());
     context.counters.units_selected += static_cast<int64_t>(part.units.size());
   }
 }
@@ -92,12 +96,12 @@ void ContextAttention::run(std::span<const Segment> segments, int layer, RowRang
 void ContextAttention::turn(Part& part, int layer, float* q, float* mean) {
   Context& context = *part.context;
   const kernels::HeadShape& shape = context.layout().shape;
-  const int64_t m = context.block_tokens(), row = context.layout().row(), half = shape.head_dim / 2;
+  const int64_t m = part.tokens, row = context.layout().row(), half = shape.head_dim / 2;
   const int64_t from = (part.row + part.begin) * row;
+  const int64_t turned = (part.position - context.processed() + part.begin) * half;
   const auto rotate = [&](const Context::Rotation& by, float* into) {
-    kernels::rope(q + from, part.count, shape.heads, shape.head_dim,
-                  by.cos.data() + part.begin * half, by.sin.data() + part.begin * half, half,
-                  into + from, threads_);
+    kernels::rope(q + from, part.count, shape.heads, shape.head_dim, by.cos.data() + turned,
+                  by.sin.data() + turned, half, into + from, threads_);
   };
   if (context.config().slides(layer)) return rotate(context.sliding(), q);
 
@@ -111,16 +115,16 @@ void ContextAttention::turn(Part& part, int layer, float* q, float* mean) {
                   context.lookup().sin.data(), 0, mean, threads_);
   }
   const MemoryPolicy& policy = context.policy();
-  if (!policy.position().true_distance && context.processed() + m > policy.config().window)
+  if (!policy.position().true_distance && part.position + m > policy.config().window)
     rotate(context.far(), far_q_.data());
   rotate(context.near(), q);
-  if (policy.represents()) learn(context, layer, block);
+  if (policy.represents()) learn(part, layer, block);
 }
 
 void ContextAttention::attend(Part& part, int layer, const float* q, const float* mean, float* o,
                               bool first) {
   Context& context = *part.context;
-  const int64_t m = context.block_tokens(), p = context.processed();
+  const int64_t m = part.tokens, p = part.position;
   const int64_t window = context.policy().config().window;
   const Placement place = context.policy().position();
   part.units.clear();
@@ -132,26 +136,27 @@ void ContextAttention::attend(Part& part, int layer, const float* q, const float
   if (!part.missing_groups.empty()) return;
   const bool far =
       place.true_distance ? !part.units.empty() || context.sealed() > 0 : p + m > window;
-  const int64_t first_page = place.true_distance ? context.sealed() : first_near(context);
-  if (keys_travel_) collect_pages(context, layer, first_page, far && !place.true_distance);
-  near(context, layer, first_page, blocks_);
+  const int64_t first_page = place.true_distance ? context.sealed() : first_near(context, p);
+  if (keys_travel_) collect_pages(part, layer, first_page, far && !place.true_distance);
+  near(part, layer, first_page, blocks_);
   const kernels::Band near_band =
       place.true_distance ? kernels::Band{} : kernels::Band{0, window - 1};
   attend_to(part, q, blocks_, near_band, o, lse_.data());
   if (!far) return;
 
-  far_pages(context, layer, blocks_);
+  far_pages(part, layer, blocks_);
   merge_far(part, layer, place.true_distance ? q : far_q_.data(),
             place.true_distance ? kernels::Band{} : kernels::Band{window}, o, first);
 }
 
 void ContextAttention::slide(Part& part, int layer, const float* q, float* o, bool first) {
   Context& context = *part.context;
-  const int64_t unit = context.layout().unit, end = context.processed() + context.block_tokens();
-  const int64_t first_page = std::max(context.sealed(), context.sliding_begin());
+  const int64_t unit = context.layout().unit, end = part.position + part.tokens;
+  const int64_t begin = context.sliding_begin(part.position);
+  const int64_t first_page = std::max(context.sealed(), begin);
   const kernels::Band band{0, context.config().sliding_window - 1};
 
-  if (keys_travel_) collect_pages(context, layer, first_page, false);
+  if (keys_travel_) collect_pages(part, layer, first_page, false);
   blocks_.clear();
   for (int64_t u = first_page; u * unit < end; ++u) {
     const std::byte* const keys = keys_of(context, layer, u);
@@ -163,7 +168,7 @@ void ContextAttention::slide(Part& part, int layer, const float* q, float* o, bo
   }
   attend_to(part, q, blocks_, band, o, lse_.data());
 
-  for (int64_t u = context.sliding_begin(); u < context.sealed(); ++u) part.units.push_back(u);
+  for (int64_t u = begin; u < context.sealed(); ++u) part.units.push_back(u);
   if (part.units.empty()) return;
   blocks_.clear();
   merge_far(part, layer, q, band, o, first);
@@ -175,8 +180,8 @@ void ContextAttention::attend_to(const Part& part, const float* q,
                                  float* o, float* lse) {
   const Context& context = *part.context;
   const int64_t first = part.row + part.begin, at = first * context.layout().row();
-  kernels::attend(context.layout().shape, q + at, context.processed() + part.begin, part.count,
-                  blocks, band, context.config().attention_scale, o + at,
+  kernels::attend(context.layout().shape, q + at, part.position + part.begin, part.count, blocks,
+                  band, context.config().attention_scale, o + at,
                   lse + first * context.layout().shape.heads, threads_);
 }
 
@@ -219,11 +224,12 @@ void ContextAttention::select(Part& part, int layer, const float* mean) {
                           part.units);
 }
 
-void ContextAttention::learn(Context& context, int layer, const float* q) {
+void ContextAttention::learn(const Part& part, int layer, const float* q) {
+  Context& context = *part.context;
   const PageLayout& layout = context.layout();
   const int64_t row = layout.row(), unit = layout.unit, window = context.policy().config().window;
   const float scale = context.config().attention_scale;
-  const int64_t first = context.processed(), end = first + context.block_tokens();
+  const int64_t first = part.position, end = first + part.tokens;
   for (int64_t p = first; p < end;) {
     const int64_t number = p / unit, stop = std::min(end, (number + 1) * unit);
     const float* rows = q + (p - first) * row;
@@ -247,9 +253,9 @@ void ContextAttention::learn(Context& context, int layer, const float* q) {
   }
 }
 
-int64_t ContextAttention::first_near(const Context& context) {
+int64_t ContextAttention::first_near(const Context& context, int64_t position) {
   const int64_t window = context.policy().config().window, unit = context.layout().unit;
-  return std::max(context.sealed(), (context.processed() - window + 1) / unit);
+  return std::max(context.sealed(), (position - window + 1) / unit);
 }
 
 const std::byte* ContextAttention::keys_of(Context& context, int layer, int64_t page) const {
@@ -258,8 +264,9 @@ const std::byte* ContextAttention::keys_of(Context& context, int layer, int64_t 
   return visits == visiting_.end() ? nullptr : visits->second;
 }
 
-void ContextAttention::collect_pages(Context& context, int layer, int64_t first, bool sinks) {
-  const int64_t end = context.processed() + context.block_tokens();
+void ContextAttention::collect_pages(const Part& part, int layer, int64_t first, bool sinks) {
+  Context& context = *part.context;
+  const int64_t end = part.position + part.tokens;
   std::vector<int64_t> pages;
   if (sinks && first > 0) pages.push_back(0);
   for (int64_t u = first; u * context.layout().unit < end; ++u) pages.push_back(u);
@@ -286,9 +293,10 @@ void ContextAttention::collect(const Context& context, std::span<const int64_t> 
   ring_->share_chunks(owners, context.layout().chunk_bytes(), keys);
 }
 
-void ContextAttention::near(Context& context, int layer, int64_t first,
+void ContextAttention::near(const Part& part, int layer, int64_t first,
                             std::vector<kernels::KvBlock>& blocks) {
-  const int64_t unit = context.layout().unit, end = context.processed() + context.block_tokens();
+  Context& context = *part.context;
+  const int64_t unit = context.layout().unit, end = part.position + part.tokens;
   blocks.clear();
   for (int64_t u = first; u * unit < end; ++u) {
     const std::byte* const keys = keys_of(context, layer, u);
@@ -300,14 +308,15 @@ void ContextAttention::near(Context& context, int layer, int64_t first,
   }
 }
 
-void ContextAttention::far_pages(Context& context, int layer,
+void ContextAttention::far_pages(const Part& part, int layer,
                                  std::vector<kernels::KvBlock>& blocks) {
+  Context& context = *part.context;
   const PolicyConfig& config = context.policy().config();
   const Placement place = context.policy().position();
   const Always always = context.policy().always();
   const int64_t unit = config.unit;
   const int32_t sinks = always.sinks ? config.sinks : 0;
-  const int64_t end = context.processed() + context.block_tokens();
+  const int64_t end = part.position + part.tokens;
   blocks.clear();
   auto add = [&](int64_t u, int32_t from, int32_t to) {
     const std::byte* const keys = keys_of(context, layer, u);
@@ -380,7 +389,7 @@ bool ContextAttention::complete(int layer, RowRange own, int64_t rows, float* o)
   };
   choose(layer);
   for (const Part& part : parts_) {
-    choose(part.context->processed());
+    choose(part.position);
     for (const int64_t u : part.units) choose(u);
   }
   const kernels::HeadShape& shape = parts_.front().context->layout().shape;

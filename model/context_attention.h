@@ -27,10 +27,12 @@
 
 namespace ringtide::model {
 
-// Rows of one context: an execution block, already begun.
+// Rows of one context: an execution block, already begun. Those of one context in a pass are next
+// to each other, in order.
 struct Segment {
   Context* context = nullptr;
   std::span<const TokenId> tokens;
+  int64_t position = 0;  // of its first token
 };
 
 class ContextAttention {
@@ -47,7 +49,7 @@ class ContextAttention {
   // How a block whose rows are split is attended with: keys and values come to all shards, which
   // attend for their own rows ("pass-KV"), or queries do, of all rows, and partial results go back
   // ("pass-Q"): what moves fewer bytes.
-  bool keys_travel(const Context& context, int layer) const;
+  bool keys_travel(const Segment& block, int layer) const;
   // q (rows, heads, head_dim) of the segments' blocks, before RoPE, of all rows, or of those in
   // `own` where keys travel; the layer's keys and values are put already. Writes o (rows, heads,
   // head_dim), of the rows in `own` where rows are split, else of all. q is left rotated.
@@ -58,6 +60,7 @@ class ContextAttention {
   // A segment in the course of run().
   struct Part {
     Context* context;
+    int64_t position, tokens;      // of the block
     int64_t row;                   // its first
     int64_t begin, count;          // of its rows, those that are computed here
     std::vector<int64_t> units;    // attended to besides pages
@@ -66,15 +69,15 @@ class ContextAttention {
     std::set<int64_t> recovered;
   };
   void turn(Part& part, int layer, float* q, float* mean);
-  void learn(Context& context, int layer, const float* q);
+  void learn(const Part& part, int layer, const float* q);
   // (o, lse_) of the part's rows over what lies here.
   void attend(Part& part, int layer, const float* q, const float* mean, float* o, bool first);
   void attend_to(const Part& part, const float* q, std::span<const kernels::KvBlock> blocks,
                  kernels::Band band, float* o, float* lse);
   // The first page that is near the block, where far and near are rotated differently.
-  static int64_t first_near(const Context& context);
-  void near(Context& context, int layer, int64_t first, std::vector<kernels::KvBlock>& blocks);
-  void far_pages(Context& context, int layer, std::vector<kernels::KvBlock>& blocks);
+  static int64_t first_near(const Context& context, int64_t position);
+  void near(const Part& part, int layer, int64_t first, std::vector<kernels::KvBlock>& blocks);
+  void far_pages(const Part& part, int layer, std::vector<kernels::KvBlock>& blocks);
   // Has the keys of page or unit `number` turned by their places, as layers that slide or do not.
   void turn_keys(const Context& context, int64_t number, bool sliding, kernels::KvBlock& block);
   void units(Part& part, int layer, std::span<const int64_t> units, bool first,
@@ -85,7 +88,7 @@ class ContextAttention {
   // Keys and values of a page, that is here or visits; null: neither.
   const std::byte* keys_of(Context& context, int layer, int64_t page) const;
   // Makes pages from `first` on visit, and page 0 if its sinks are wanted.
-  void collect_pages(Context& context, int layer, int64_t first, bool sinks);
+  void collect_pages(const Part& part, int layer, int64_t first, bool sinks);
   // keys[i]: of page or unit numbers[i], in: of this shard's, out: of all.
   void collect(const Context& context, std::span<const int64_t> numbers,
                std::vector<const std::byte*>& keys);

@@ -114,14 +114,16 @@ class CpuEngine final : public Engine {
     const int64_t block = context.policy().config().block;
     if (tokens.empty() || context.processed() % block + static_cast<int64_t>(tokens.size()) > block)
       throw std::logic_error("prefill: tokens must be one execution block");
-    const Segment segment{&context, tokens};
+    const Segment segment{&context, tokens, context.processed()};
     run_or_close({&segment, 1});
   }
 
   void decode(std::span<const DecodeRow> rows) override {
     std::vector<Segment> segments;
-    for (const DecodeRow& row : rows)
-      segments.push_back({&get(row.context), std::span(&row.token, 1)});
+    for (const DecodeRow& row : rows) {
+      Context& context = get(row.context);
+      segments.push_back({&context, std::span(&row.token, 1), context.processed()});
+    }
     run_or_close(segments);
     const size_t vocabulary = model_->config.vocabulary;
     logits_.resize(rows.size() * vocabulary);
@@ -223,13 +225,22 @@ class CpuEngine final : public Engine {
   // another context may be waiting for one of these.
   Passes passes(ContextId id, const PolicyConfig& config) {
     return {[this, id, config] { return make_context(id, config); },
-            [this](Resumable& context, std::span<const TokenId> block) {
+            [this](Resumable& context, std::span<const TokenId> tokens,
+                   std::span<const size_t> lengths) {
               Activations act;
               ContextAttention attention = make_attention();
-              const Segment segment{static_cast<Context*>(&context), block};
-              run({&segment, 1}, attention, act);
+              std::vector<Segment> blocks;
+              int64_t position = context.processed();
+              for (const size_t length : lengths) {
+                blocks.push_back({static_cast<Context*>(&context), tokens.first(length), position});
+                tokens = tokens.subspan(length);
+                position += static_cast<int64_t>(length);
+              }
+              run(blocks, attention, act);
             },
-            all_units()};
+            all_units(),
+            // Rows of a block that a ring splits are merged in another order.
+            ring_ ? ring_->least_split() - 1 : config.block};
   }
 
   Context& get(ContextId id) {
@@ -313,13 +324,15 @@ class CpuEngine final : public Engine {
   void run(std::span<const Segment> segments, ContextAttention& attention, Activations& act) {
     int64_t held_before = 0, held_after = 0;
     for (const Segment& s : segments) {
-      held_before += s.context->held_bytes();
+      if (s.position == s.context->processed()) held_before += s.context->held_bytes();
       s.context->begin(s.tokens);
     }
     transformer_.forward(segments, attention, act);
     int64_t row = 0;
     for (const Segment& s : segments) {
-      row += static_cast<int64_t>(s.tokens.size());
+      const auto tokens = static_cast<int64_t>(s.tokens.size());
+      row += tokens;
+      if (s.position + tokens != s.context->begun()) continue;  // more blocks of it follow
       const int32_t hidden = model_->config.hidden;
       s.context->finish(act.x.data() + (row - 1) * hidden, hidden, store_, cache_, threads_);
       held_after += s.context->held_bytes();

@@ -106,8 +106,8 @@ class Engine {
   virtual void open(ContextId id, const PolicyConfig& policy) = 0;
   // A context that is to have processed `tokens` in blocks of these lengths (they sum to
   // tokens.size()): taken up from stored units as far as they reach. The rest is run again by
-  // replay(), a block a call, so that others can have their turns between; until nothing is left,
-  // the context takes no other call but close(). Throws as open().
+  // replay(), at most the policy's block length a call, so that others can have their turns between;
+  // until nothing is left, the context takes no other call but close(). Throws as open().
   virtual void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
                        std::vector<int32_t> block_lengths) = 0;
   struct Replay {

@@ -365,7 +365,7 @@ class GpuEngine final : public Engine {
 
   Passes restoring(ContextId id, const PolicyConfig& config) {
     return {[this, id, config] { return make_sequence(id, config); },
-            [this](Resumable& resumable, std::span<const TokenId> block) {
+            [this](Resumable& resumable, std::span<const TokenId> block, std::span<const size_t>) {
               const auto length = static_cast<int32_t>(block.size());
               run_blocks(static_cast<Sequence&>(resumable), block, {&length, 1});
               spill_.settle(true);  // what a later step stands on is in the store

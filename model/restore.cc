@@ -85,10 +85,21 @@ Stand stand_on(const History& history, int64_t limit, const Passes& passes) {
   }
 }
 
-std::span<const TokenId> next_block(const Resumable& context, const History& history) {
+// The next block, and those behind it that can share its pass: none that another's sealing of a
+// unit would come before.
+void run_next(Resumable& context, const History& history, const Passes& passes) {
   const auto& ends = history.block_ends();
-  return history.block(std::upper_bound(ends.begin(), ends.end(), context.processed()) -
-                       ends.begin());
+  const int64_t begin = context.processed(), most = history.policy().block;
+  size_t b = std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin();
+  std::vector<size_t> lengths = {history.block(b).size()};
+  int64_t end = ends[b];
+  const auto joins = [&](size_t length) { return static_cast<int64_t>(length) <= passes.joined; };
+  while (++b < ends.size() && joins(lengths.back()) && joins(history.block(b).size()) &&
+         ends[b] - begin <= most && history.sealed_at(end) == history.sealed_at(begin)) {
+    lengths.push_back(history.block(b).size());
+    end = ends[b];
+  }
+  passes.run(context, std::span(history.all_tokens()).subspan(begin, end - begin), lengths);
 }
 
 }  // namespace
@@ -104,7 +115,7 @@ void Rebuild::add(const std::vector<int64_t>& units) {
 void Rebuild::step(const History& history, const Passes& passes) {
   if (done()) return;
   if (!context_) return begin(history, passes);
-  passes.run(*context_, next_block(*context_, history));
+  run_next(*context_, history, passes);
   const int64_t sealed = history.sealed_at(context_->processed());
   const auto rebuilt = std::erase_if(units_, [&](int64_t u) { return u < sealed; });
   rebuilt_ += static_cast<int64_t>(rebuilt);
@@ -139,7 +150,7 @@ void Return::step(const Passes& passes) {
   }
   if (!context_) return begin(passes);
   const int64_t before = context_->processed();
-  passes.run(*context_, next_block(*context_, history_));
+  run_next(*context_, history_, passes);
   done_ += context_->processed() - before;
 }
 

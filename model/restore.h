@@ -4,8 +4,9 @@
 // the units it selects. So a context can be taken up at any block's end that is also a page's end,
 // if the pages from there back through the window are stored, and the index entries of all before:
 // summaries of its full groups, and the units of the open one. Pages that are stored when they are
-// full leave a block to be run again, those that are stored as units a window. Work is done in steps
-// of one block, so that the engine can serve others between them.
+// full leave a block to be run again, those that are stored as units a window. Work is done in
+// steps of one block, so that the engine can serve others between them. Short blocks, as each
+// generated token is one, go together in a step, up to the length of a block.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,12 @@ namespace ringtide::model {
 
 // What restoring needs of the engine.
 struct Passes {
-  std::function<std::unique_ptr<Resumable>()> make_context;       // empty, of the history's policy
-  std::function<void(Resumable&, std::span<const TokenId>)> run;  // one block
+  std::function<std::unique_ptr<Resumable>()> make_context;  // empty, of the history's policy
+  // Blocks of these lengths, in one pass.
+  std::function<void(Resumable&, std::span<const TokenId>, std::span<const size_t> lengths)> run;
   UnitStore& store;
+  // Blocks of at most so many tokens have the same bits in a pass with others; 0: none has.
+  int64_t joined = 0;
 };
 
 // The last block end at or before `limit` tokens, and before the history's end, at which a context
@@ -40,7 +44,7 @@ class Rebuild {
   int64_t rebuilt() const {
     return rebuilt_;
   }  // so far; those that turned out to be lost on the way, too
-  // One block's work.
+  // One pass's work.
   void step(const History& history, const Passes& passes);
 
  private:
@@ -60,8 +64,8 @@ class Return {
   // to be lost.
   void step(const Passes& passes);
   bool finished() const { return context_ && context_->processed() == history_.tokens(); }
-  int64_t done() const { return done_; }        // tokens run
-  int64_t total() const { return total_; }      // tokens that have to be
+  int64_t done() const { return done_; }    // tokens run
+  int64_t total() const { return total_; }  // tokens that have to be
   // Units and pages that were lost and are there again.
   int64_t rebuilt() const { return rebuilt_; }
   std::unique_ptr<Resumable> take() { return std::move(context_); }

@@ -38,7 +38,8 @@ class ShardRing {
   int unit_copies() const { return unit_copies_; }
 
   // Whether the rows of a block of this length are split.
-  bool splits(int64_t rows) const { return shards() > 1 && rows >= kLeastRows * shards(); }
+  bool splits(int64_t rows) const { return shards() > 1 && rows >= least_split(); }
+  int64_t least_split() const { return kLeastRows * shards(); }
   RowRange rows_of(int shard, int64_t rows) const {
     return {rows * shard / shards(), rows * (shard + 1) / shards()};
   }

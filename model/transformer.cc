@@ -98,7 +98,7 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
     add_bias(v, t.v_bias);
     norm_heads(q, t.q_norm, c.heads);
     norm_heads(k, t.k_norm, c.kv_heads);
-    const bool keys_travel = split && attention.keys_travel(*segments.front().context, layer);
+    const bool keys_travel = split && attention.keys_travel(segments.front(), layer);
     if (split) {
       const ShardRing::Columns columns[] = {
           {act.k.data(), kv_row}, {act.v.data(), kv_row}, {act.q.data(), q_row}};
@@ -106,8 +106,10 @@ void Transformer::forward(std::span<const Segment> segments, ContextAttention& a
     }
     int64_t at = 0;
     for (const Segment& s : segments) {
-      s.context->put(layer, act.k.data() + at * kv_row, act.v.data() + at * kv_row);
-      at += static_cast<int64_t>(s.tokens.size());
+      const auto count = static_cast<int64_t>(s.tokens.size());
+      s.context->put(layer, s.position, count, act.k.data() + at * kv_row,
+                     act.v.data() + at * kv_row);
+      at += count;
     }
     attention.run(segments, layer, own, keys_travel, act.q.data(), act.attn.data());
     add_to_x(act.attn.data() + own.begin * q_row, w.wo, t.post_attention_norm);

@@ -15,8 +15,11 @@ Call call_of(Call::Op op, model::ContextId id) {
 }  // namespace
 
 ClusterEngine::ClusterEngine(std::shared_ptr<RingEnd> ring, std::unique_ptr<model::Engine> own,
-                             Others others)
-    : ring_(std::move(ring)), own_(std::move(own)), others_(std::move(others)) {}
+                             Others others, std::shared_ptr<Activity> activity)
+    : ring_(std::move(ring)),
+      own_(std::move(own)),
+      others_(std::move(others)),
+      activity_(std::move(activity)) {}
 
 ClusterEngine::~ClusterEngine() {
   ring_->abort("the leader's engine has ended");
@@ -24,6 +27,7 @@ ClusterEngine::~ClusterEngine() {
 }
 
 void ClusterEngine::make(Call call) {
+  const Activity::Call at_work(*activity_);
   if (const auto why = ring_->over()) throw model::RingError(*why);
   ledger_.issue(call, *own_);
   others_.send(std::make_shared<const std::vector<char>>(encode(call)));

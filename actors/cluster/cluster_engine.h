@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/cluster/activity.h"
 #include "actors/cluster/call.h"
 #include "actors/cluster/ring_end.h"
 #include "model/engine.h"
@@ -25,7 +26,8 @@ class ClusterEngine final : public model::Engine {
     std::function<void(Bytes)> send;
     std::function<void()> disband;
   };
-  ClusterEngine(std::shared_ptr<RingEnd> ring, std::unique_ptr<model::Engine> own, Others others);
+  ClusterEngine(std::shared_ptr<RingEnd> ring, std::unique_ptr<model::Engine> own, Others others,
+                std::shared_ptr<Activity> activity);
   ~ClusterEngine() override;
 
   void open(model::ContextId id, const model::PolicyConfig& policy) override;
@@ -55,6 +57,7 @@ class ClusterEngine final : public model::Engine {
   const std::shared_ptr<RingEnd> ring_;  // outlives own_
   std::unique_ptr<model::Engine> own_;
   const Others others_;
+  const std::shared_ptr<Activity> activity_;
   Ledger ledger_;
 };
 

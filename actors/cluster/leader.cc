@@ -20,6 +20,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kTries = 8;  // to form a ring, one after the other
+// An engine that was called no longer ago is at work: between two tokens there is less.
+constexpr milliseconds kAtWork{200};
 
 int64_t microseconds_now() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -54,6 +56,7 @@ struct Leader::Impl {
   bool formed = false;  // a ring once
   std::string over;     // why the last one is
   std::weak_ptr<RingEnd> last;
+  const std::shared_ptr<Activity> activity = std::make_shared<Activity>();
 };
 
 Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
@@ -65,6 +68,7 @@ Leader::Leader(LeaderOptions options) : impl_(std::make_unique<Impl>(std::move(o
   parts.mailbox = impl.mailbox;
   parts.step_deadline = impl.options.step_deadline;
   parts.admission = impl.options.admission;
+  parts.at_work = [activity = impl.activity] { return activity->within(kAtWork); };
   parts.closing = impl.closing;
   parts.lost = impl.options.lost;
   impl.registry = impl.net.system().spawn(registry, std::move(parts));
@@ -142,7 +146,8 @@ std::unique_ptr<model::Engine> Leader::make_engine(model::UnitStore& units) {
   others.disband = [shards = ring.shards, generation = ring.generation] {
     for (const ShardActor& shard : shards) caf::anon_send(shard, Disband{generation});
   };
-  return std::make_unique<ClusterEngine>(ring.end, std::move(own), std::move(others));
+  return std::make_unique<ClusterEngine>(ring.end, std::move(own), std::move(others),
+                                         impl.activity);
 }
 
 std::vector<Member> Leader::shards() const {

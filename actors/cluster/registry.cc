@@ -11,6 +11,8 @@ using Stage = Membership::Stage;
 
 namespace {
 
+constexpr std::chrono::milliseconds kLookAgain{100};  // whether the engine is still at work
+
 Ring no_ring(const std::string& why) {
   Ring ring;
   ring.why = why;
@@ -184,6 +186,8 @@ void RegistryState::settled(const Settled& m) {
   if (why.empty()) return;
   const auto stood = self->clock().now() - stands_since;
   if (stood < parts.admission) return self->delayed_send(self, parts.admission - stood, m);
+  if (stood < parts.patience && parts.at_work && parts.at_work())
+    return self->delayed_send(self, kLookAgain, m);
   membership.end(m.generation, why);
   follow();
 }

@@ -2,7 +2,8 @@
 //
 // Each ring that ends costs sessions a pause, so that none ends without need. One that computes and
 // has no time to answer is left out, not thrown out: it would have to start anew and join, for two
-// rings more. Who joins, or is back, is taken in once the ring has stood for a while.
+// rings more. Who joins, or is back, is taken in once the ring has stood for a while and nobody
+// waits for its engine, or when it has stood for longer than anybody should be kept out.
 #pragma once
 
 #include <atomic>
@@ -27,8 +28,11 @@ struct RegistryParts {
   std::chrono::milliseconds step_deadline{30000};
   std::chrono::milliseconds link_deadline{5000};
   std::chrono::milliseconds settle{500};  // who joins has so long for others to join with it
-  std::chrono::milliseconds admission{5000};  // a ring stands at least so long before it lets them in
-  std::chrono::milliseconds tell{2000};   // to say what it has of a session
+  std::chrono::milliseconds admission{
+      5000};  // a ring stands at least so long before it lets them in
+  std::chrono::milliseconds patience{30000};  // and at most so long where it is at work
+  std::chrono::milliseconds tell{2000};       // to say what it has of a session
+  std::function<bool()> at_work;              // whether the ring's engine is; null: never
   // The server stops: that shards go is no news.
   std::shared_ptr<const std::atomic<bool>> closing;
   // A shard is gone, or does not answer; by name.
@@ -79,12 +83,12 @@ struct RegistryState {
   };
   std::map<uint64_t, Question> questions;
   uint64_t last_question = 0;
-  std::optional<FormRing> asked;  // and not answered
-  uint64_t watch = 0;             // the last one that was set
-  bool forming = false;           // it waits for links, no longer for members
+  std::optional<FormRing> asked;            // and not answered
+  uint64_t watch = 0;                       // the last one that was set
+  bool forming = false;                     // it waits for links, no longer for members
   std::map<MemberId, uint64_t> unanswered;  // of those who were set aside, the ring
   caf::actor_clock::time_point stands_since;
-  std::shared_ptr<RingEnd> end;   // of the ring that links or stands
+  std::shared_ptr<RingEnd> end;  // of the ring that links or stands
 };
 
 RegistryActor::behavior_type registry(RegistryActor::stateful_pointer<RegistryState> self,

@@ -229,6 +229,41 @@ TEST_P(AnyRestore, ComesAndGoesBitForBit) {
   }
 }
 
+// A generated token is a block. Those between two sealings come back in one pass, and find there
+// what each found in a pass of its own.
+TEST_P(AnyRestore, GeneratedTokensAreRunAgainTogether) {
+  constexpr int kGenerated = 70;
+  for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {
+    const PolicyConfig p = small_policy(policy);
+    Runner r = open(1, p);
+    r.append(random_tokens(3, 37));
+    r.finish_prompt();
+    for (int i = 0; i < kGenerated; ++i) {
+      r.generate();
+      r.run();
+    }
+    const auto want = r.logits();
+    engine->close(1);
+    const auto stored = units.snapshot();
+    units.clear();
+
+    engine->restore(1, p, {r.tokens.begin(), r.tokens.begin() + r.plan.processed()},
+                    r.plan.lengths());
+    int passes = 1;
+    while (!engine->replay(1).finished) ++passes;
+    const int blocks = static_cast<int>(r.plan.lengths().size());
+    if (kind.joins_blocks)
+      EXPECT_LE(passes, blocks - kGenerated + kGenerated / p.unit + 3) << to_string(policy);
+    else
+      EXPECT_GE(passes, blocks) << to_string(policy);
+    EXPECT_EQ(r.logits(), want) << to_string(policy);
+    EXPECT_EQ(engine->stats(1).tokens_rerun, r.plan.processed()) << to_string(policy);
+    engine->close(1);
+    EXPECT_EQ(units.snapshot(), stored) << to_string(policy);
+    units.clear();
+  }
+}
+
 // What is lost of the window is run again from there on, and counted.
 TEST_P(AnyRestore, GoesOnFromBeforeALostPageOfTheWindow) {
   for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::Streaming, PolicyKind::InfLlm}) {

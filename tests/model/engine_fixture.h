@@ -43,6 +43,7 @@ struct EngineKind {
   bool true_positions = true;  // of infllm
   bool keeps_exact = false;    // under `exact` everything stays on the device
   bool stores_window = true;   // pages are stored when they are full, else when they have left it
+  bool joins_blocks = true;    // what is run again goes in few passes, else a block a pass
 };
 inline std::ostream& operator<<(std::ostream& out, const EngineKind& kind) {
   return out << kind.name;

@@ -24,6 +24,7 @@ inline EngineKind gpu_kind(const char* name, OpenGpu open) {
   kind.true_positions = false;
   kind.keeps_exact = true;
   kind.stores_window = false;
+  kind.joins_blocks = false;
   return kind;
 }
 

@@ -27,7 +27,7 @@ struct Scripted {
   ShardActor shard;
   PeerActor mailbox;
   MemberId id = 0;
-  int64_t busy_until = 0;  // virtual ms
+  int64_t busy_until = 0;         // virtual ms
   std::vector<uint64_t> waiting;  // rings that it has not answered for being busy
   bool alive = true;
   int expelled = 0;
@@ -214,6 +214,28 @@ TEST_F(RegistryTest, WhoJoinsOneAfterTheOtherEndsOneRing) {
   pass(10000);
   EXPECT_EQ(ring.members.size(), 6u);
   EXPECT_EQ(ended.size(), before + 1);
+}
+
+// An answer under way is not interrupted for who comes; one after the other without an end is.
+TEST_F(RegistryTest, WhoIsBackWaitsForWorkToEndButNotForEver) {
+  bool at_work = true;
+  parts.at_work = [&] { return at_work; };
+  start(3);
+  form();
+  for (const bool ends : {true, false}) {
+    at_work = true;
+    die(1);
+    pass(1500);
+    come(1);
+    const size_t before = ended.size();
+    pass(20000);
+    EXPECT_EQ(ring.members.size(), 2u);
+    EXPECT_EQ(ended.size(), before);
+    at_work = !ends;
+    pass(ends ? 300 : 11000);
+    EXPECT_EQ(ring.members.size(), 3u) << (ends ? "work ended" : "it went on");
+    EXPECT_EQ(ended.size(), before + 1);
+  }
 }
 
 // Whatever comes together on a machine that is far too busy: there is a ring again soon, and it is
