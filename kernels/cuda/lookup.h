@@ -26,6 +26,9 @@ struct Memory {
   // host memory (mapped) or in device memory; layer l: + l * chunk_bytes. Null: only in the store.
   const std::byte* const* payload = nullptr;
   int32_t sinks = 0;                    // tokens of unit 0 that are seen anyway: left out of it
+  // Of a ring: who has a unit's payload is its number modulo `shards`. Those of other shards are
+  // chosen like all, but get no slot here.
+  int32_t shard = 0, shards = 1;
 };
 // Slots of one layer of one sequence: a small cache of units in the arena. Slot s has its keys at
 // row first_row + s * 2 * kv_heads * unit and its values kv_heads * unit rows after.
@@ -75,7 +78,7 @@ int64_t lookup_scratch(const Heads& shape, int32_t rows, int32_t max_sealed, int
 // choose_units: relevance and the best units (ties: the lower). Relevance is float32, summed over
 // heads in order of heads; independent of rows. Representatives and `memory` are read before the
 // kernel in front of it on the stream has ended: that one must not be what writes them.
-// assign_slots: for each chosen unit a slot; those not in one yet take the slots used longest ago
+// assign_slots: for each chosen unit of this shard a slot; those not in one yet take the slots used longest ago
 // (ties: the lower slot) that this lookup does not use. Slots are used at `tick`, or later if they
 // were already. Writes refs, counts, missing. The kernel in front on the stream must not be what
 // writes slots.

@@ -10,7 +10,7 @@ constexpr int kThreads = 256;
 constexpr int kMaxSelect = 1024;
 constexpr int kMaxSlots = 8192;
 
-// Places of chosen units before they have a slot.
+// Places of chosen units that have no slot yet, or will have none: not in memory; not here.
 constexpr int kFetch = -1, kMissing = -2, kNone = -3;
 // Slots whose state is kept at hand while it is searched.
 constexpr int kAtHand = 256;
@@ -50,8 +50,9 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   if (ends_guess && tid == 0) begun = atomicOr(slots.begun, kNoMore) & ~kNoMore;
   for (int i = tid; i < a.max_select; i += kThreads) {
     const int unit = wanted[i] = chosen[i];
-    payload[i] = unit < 0 ? nullptr : m.payload[unit];
-    place[i] = unit < 0 ? kNone : payload[i] ? kFetch : kMissing;
+    const bool here = unit >= 0 && unit % m.shards == m.shard;
+    payload[i] = here ? m.payload[unit] : nullptr;
+    place[i] = !here ? kNone : payload[i] ? kFetch : kMissing;
     freed[i] = -1;
     if (a.guess) keys[i] = scratch.keys[int64_t{row} * a.max_select + i];
   }
@@ -110,10 +111,11 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
   for (int i = tid; i < a.max_select; i += kThreads) {
     if (place[i] == kNone) continue;
     // How many before it are of each kind.
-    int fetched = 0, lost = 0;
+    int fetched = 0, lost = 0, listed = 0;
     for (int j = 0; j < i; ++j) {
       fetched += place[j] == kFetch;
       lost += place[j] == kMissing;
+      listed += place[j] >= kFetch;
     }
     const int unit = wanted[i];
     if (place[i] == kMissing) {
@@ -123,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) assign(const Lookup a, const LookupS
     const bool fetch = place[i] == kFetch;
     const int slot = fetch ? freed[fetched] : place[i];
     const int32_t k_row = slots.first_row + slot * 2 * a.shape.kv_heads * a.unit;
-    refs[i - lost] = {k_row, k_row + a.shape.kv_heads * a.unit, unit == 0 ? m.sinks : 0, a.unit,
+    refs[listed] = {k_row, k_row + a.shape.kv_heads * a.unit, unit == 0 ? m.sinks : 0, a.unit,
                       int64_t{unit} * a.unit};
     slots.used[slot] = fetch ? tick : max(slot_used[slot], tick);
     if (!fetch) continue;

@@ -1,8 +1,12 @@
+#include <algorithm>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/ring_merge.h"
 
 namespace ringtide::kernels::cuda {
 namespace {
+
+constexpr unsigned kMostThreads = 1024;  // of a block
 
 // One value of a query's result. part(s), lse(s): of shard s.
 template <class Part, class Lse>
@@ -61,11 +65,12 @@ __device__ bool await(const PeerParts& p, const uint32_t* came, uint32_t turn) {
 }
 
 // A block takes some of the queries, the same ones on every shard: it needs no other block of its
-// device, and of each peer only the block of its own number.
-__global__ void exchange(const PeerParts p, const RingMerge a) {
+// device, and of each peer only the block of its own number. Threads: (dimensions, queries at once).
+__global__ void __launch_bounds__(kMostThreads) exchange(const PeerParts p, const RingMerge a) {
   const int dim = a.shape.head_dim, d = threadIdx.x, block = blockIdx.x;
   const int64_t queries = a.queries();
   const int64_t first = queries * block / gridDim.x, end = queries * (block + 1) / gridDim.x;
+  const int64_t own = first + threadIdx.y;
   const uint32_t turn = p.turn[block] + 1;
   const auto inbox = [&](int of, int from) {
     return p.inbox[of] + (int64_t{turn % 2} * p.shards + from) * p.floats;
@@ -74,18 +79,20 @@ __global__ void exchange(const PeerParts p, const RingMerge a) {
   for (int s = 0; s < p.shards; ++s) {
     if (s == p.shard) continue;
     float* to = inbox(s, p.shard);
-    for (int64_t q = first; q < end; ++q) to[q * dim + d] = a.o[q * dim + d];
-    for (int64_t q = first + d; q < end; q += dim) to[queries * dim + q] = a.lse[q];
+    for (int64_t q = own; q < end; q += blockDim.y) {
+      to[q * dim + d] = a.o[q * dim + d];
+      if (d == 0) to[queries * dim + q] = a.lse[q];
+    }
   }
   __threadfence_system();
   __syncthreads();
   bool came = true;
-  if (d < p.shards && d != p.shard) {
+  if (threadIdx.y == 0 && d < p.shards && d != p.shard) {
     store_release(p.came[d] + block * p.shards + p.shard, turn);
     came = await(p, p.came[p.shard] + block * p.shards + d, turn);
   }
   if (!__syncthreads_and(came)) return;
-  for (int64_t q = first; q < end; ++q) {
+  for (int64_t q = own; q < end; q += blockDim.y) {
     merge_value(
         p.shards,
         [&](int s) {
@@ -96,7 +103,7 @@ __global__ void exchange(const PeerParts p, const RingMerge a) {
         },
         a.merged + q * dim + d, a.merged_lse && d == 0 ? a.merged_lse + q : nullptr);
   }
-  if (d == 0) p.turn[block] = turn;
+  if (d == 0 && threadIdx.y == 0) p.turn[block] = turn;
 }
 
 }  // namespace
@@ -117,7 +124,10 @@ void exchange_parts(const PeerParts& peers, const RingMerge& a, cudaStream_t str
                              cudaSharedmemCarveoutMaxShared),
         "exchange_parts");
   // All blocks always, so that their turns stay alike: where a part lies follows from the turn.
-  exchange<<<kPeerBlocks, a.shape.head_dim, 0, stream>>>(peers, a);
+  const auto dim = static_cast<unsigned>(a.shape.head_dim);
+  const int64_t queries = (a.queries() + kPeerBlocks - 1) / kPeerBlocks;  // of a block
+  const auto at_once = static_cast<unsigned>(std::min<int64_t>(queries, kMostThreads / dim));
+  exchange<<<kPeerBlocks, dim3(dim, at_once), 0, stream>>>(peers, a);
   check_launch("exchange_parts");
 }
 

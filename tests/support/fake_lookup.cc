@@ -80,6 +80,7 @@ void fake_assign(const Lookup& a, int32_t r, std::vector<FakeCopy>& copies) {
   for (int32_t i = 0; i < a.max_select; ++i) a.missing[r * a.max_select + i] = -1;
   for (int32_t i = 0; i < a.max_select && chosen[i] >= 0; ++i) {
     const int32_t u = chosen[i];
+    if (u % m.shards != m.shard) continue;
     const bool fetched = slot_of[i] < 0;
     if (!fetched) {
       ++a.totals[r].hits;

@@ -149,7 +149,8 @@ TEST_F(LookupTest, TiesGoToTheLowerUnit) {
   }
 }
 
-// Plays random lookups against a model of the cache in plain code.
+// Plays random lookups against a model of the cache in plain code. One row is a shard's, which has a
+// third of the units.
 TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
   for (const Heads& shape : {Heads{9, 3, 64}, Heads{32, 8, 128}, Heads{4, 1, 256}}) {
     const int unit = 24, layers = 3, layer = 2, units = 40, select = 6, slot_count = 13, rows = 3;
@@ -179,6 +180,8 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
                        first_row + r * slot_count * slot_rows, slot_count});
       memory.push_back({nullptr, units, 0, select, dpayload, 4});
     }
+    memory[2].shard = 1;
+    memory[2].shards = 3;
     Device<Slots> dslots(slots);
     Device<Memory> dmemory(memory);
     Device<int32_t> chosen(rows * select), counts(rows), missing(rows * select);
@@ -240,11 +243,12 @@ TEST_F(LookupTest, PlacesUnitsInTheSlotsUsedLongestAgo) {
                               [u](const Slot& s) { return s.unit == u; });
         };
         std::vector<bool> busy(slot_count);
+        const auto here = [&](int u) { return u >= 0 && u % memory[r].shards == memory[r].shard; };
         for (const int u : pick)
-          if (u >= 0 && find(u) != cache.end()) busy[find(u) - cache.begin()] = true;
+          if (here(u) && find(u) != cache.end()) busy[find(u) - cache.begin()] = true;
         std::vector<int> present, lost;
         for (const int u : pick) {
-          if (u < 0) continue;
+          if (!here(u)) continue;
           if (find(u) != cache.end()) {
             ++want_totals[r].hits;
           } else if (!payload[u]) {

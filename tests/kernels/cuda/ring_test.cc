@@ -215,6 +215,46 @@ TEST_F(CudaRing, OverCopyEnginesEqualsOneShard) {
   }
 }
 
+// Exchanges of few rows and of many, one after the other, with queries of which one shard or both
+// have seen nothing: the bits of parts that are merged where they are.
+TEST_F(CudaRing, ExchangesOfAnySizeAreMergesOfTheirParts) {
+  const std::vector<int> on = deal(2);
+  for (const Heads& shape : {Heads{32, 8, 128}, Heads{9, 3, 64}, Heads{4, 1, 256}}) {
+    PeerRing ring(on, milliseconds(20000), ring_part_floats(shape, 512));
+    for (const int rows : {1, 3, 64, 511, 512}) {
+      const int64_t queries = int64_t{rows} * shape.heads, values = queries * shape.head_dim;
+      const int64_t part = ring_part_floats(shape, rows);
+      std::vector<float> parts = normals(random, 2 * part);
+      for (int64_t q = 0; q < queries; ++q) {
+        if (q % 5 < 2) parts[values + q] = -INFINITY;
+        if (q % 7 < 2) parts[part + values + q] = -INFINITY;
+      }
+      std::barrier ready(2);
+      const auto thrown = on_devices(on, [&](int s) {
+        Device<float> all(parts), lse(queries), want_lse(queries);
+        Device<bf16> merged(values), want(values);
+        RingMerge a{.shape = shape,
+                    .rows = rows,
+                    .o = all + s * part,
+                    .lse = all + (s * part + values),
+                    .merged = want,
+                    .merged_lse = want_lse};
+        merge_parts(all, 2, a, own_stream());
+        a.merged = merged;
+        a.merged_lse = lse;
+        check(cudaDeviceSynchronize(), "inputs");
+        ready.arrive_and_wait();
+        for (int i = 0; i < 3; ++i) ring.at(s).merge(a, own_stream());
+        ring.at(s).finish(own_stream());
+        EXPECT_TRUE(same_bits(merged.host(), want.host()) && same_bits(lse.host(), want_lse.host()))
+            << rows << " rows of " << shape.heads;
+        ready.arrive_and_wait();
+      });
+      for (const std::string& why : thrown) ASSERT_EQ(why, "");
+    }
+  }
+}
+
 TEST_F(CudaRing, PassQIsRefused) {
   ring::Placement placement(2, 128);
   placement.append(300);
