@@ -164,7 +164,8 @@ void bench(BenchOptions& options) {
                        .longest = options.longest,
                        .prefill = wanted(options, "prefill"),
                        .decode = wanted(options, "decode"),
-                       .append = wanted(options, "append")},
+                       .append = wanted(options, "append"),
+                       .retrieve = wanted(options, "retrieve")},
                       figures);
   }
   if (device.on_gpu()) return bench_gpu(options, model, engine, device, figures);
@@ -209,7 +210,7 @@ void add_bench(CLI::App& app, Command& chosen) {
       ->option_text("NAME");
   add_setting(command, "--only", options->only,
               "Only these: prefill, decode, retrieve, spill, kernels; of a ring prefill, decode, "
-              "append (default: all)")
+              "retrieve, append (default: all)")
       ->check(CLI::IsMember({"prefill", "decode", "retrieve", "spill", "kernels", "append"}))
       ->delimiter(',')
       ->option_text("PARTS");

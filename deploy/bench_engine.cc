@@ -51,13 +51,16 @@ double EngineBench::prefill_seconds(const PolicyConfig& policy, int64_t tokens) 
   return seconds;
 }
 
-Figure EngineBench::prefill_rate(int64_t tokens) {
+Figure EngineBench::rate(const std::string& what, const PolicyConfig& policy, int64_t tokens) {
   std::vector<double> rates;
-  prefill_seconds(exact(512), std::min<int64_t>(tokens, 4096));
+  prefill_seconds(policy, std::min<int64_t>(tokens, 4096));
   for (int i = 0; i < (tokens > 65536 ? 1 : 3); ++i)
-    rates.push_back(static_cast<double>(tokens) / prefill_seconds(exact(512), tokens));
-  return summarise("prefill, " + thousands(tokens) + " tokens", "tokens/s", rates);
+    rates.push_back(static_cast<double>(tokens) / prefill_seconds(policy, tokens));
+  return summarise(what + ", " + thousands(tokens) + " tokens", "tokens/s", rates);
 }
+
+Figure EngineBench::prefill_rate(int64_t tokens) { return rate("prefill", exact(512), tokens); }
+Figure EngineBench::reading_rate(int64_t tokens) { return rate("infllm prefill", {}, tokens); }
 
 void EngineBench::prefill(int64_t tokens) {
   Figure figure = prefill_rate(tokens);

@@ -16,6 +16,7 @@ class EngineBench {
   // Of a prompt under `exact`, its keys and values leaving for the store meanwhile.
   void prefill(int64_t tokens);
   Figure prefill_rate(int64_t tokens);  // the same, neither bounded nor told
+  Figure reading_rate(int64_t tokens);  // and under `infllm`
   // What that leaving costs: the same prompt where nothing leaves.
   void spill(int64_t tokens);
   // Of sessions of so many tokens each under `exact`.
@@ -28,6 +29,7 @@ class EngineBench {
   void retrieve(const std::vector<int64_t>& lengths);
 
  private:
+  Figure rate(const std::string& what, const model::PolicyConfig& policy, int64_t tokens);
   double prefill_seconds(const model::PolicyConfig& policy, int64_t tokens);
   struct Decoding {
     std::vector<double> seconds;  // a step, of each run

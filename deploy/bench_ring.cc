@@ -36,14 +36,35 @@ Rates measure(const RingBench& b, model::Engine& engine, bool decode) {
   return rates;
 }
 
-std::unique_ptr<model::Engine> ring(const RingBench& b,
-                                    std::optional<kernels::ring::Mode> only = {}) {
-  return model::make_gpu_ring_engine(static_cast<int>(b.gpus.size()),
-                                     [&](int shard) { return open_gpu(b.gpus[shard]); }, b.model,
-                                     b.engine, {.deadline = kDeadline, .only = only});
+std::unique_ptr<model::Engine> ring(const RingBench& b, model::UnitStore& store,
+                                    std::optional<kernels::ring::Mode> only = {},
+                                    double exact_share = 1) {
+  return model::make_gpu_ring_engine(
+      static_cast<int>(b.gpus.size()), [&](int shard) { return open_gpu(b.gpus[shard]); }, b.model,
+      b.engine, {.exact_share = exact_share, .deadline = kDeadline, .only = only}, store);
 }
 
-void measure_appends(const RingBench& b, Figures& figures) {
+// Under `infllm`, of one GPU and of the ring.
+void measure_lookups(RingBench b, model::UnitStore& store, Figures& figures) {
+  std::vector<int64_t> pasts;
+  for (const int64_t tokens : {4096, 131072, 1048576})
+    if (tokens <= b.longest) pasts.push_back(tokens);
+  b.engine.pass_tokens = model::EngineOptions().pass_tokens;
+  const auto measure = [&](model::Engine& engine, const std::string& whose) {
+    Figures told([&](Figure figure) {
+      figure.what = whose + ": " + figure.what;
+      figures.add(figure);
+    });
+    EngineBench run(engine, *b.model, told);
+    if (b.longest >= 32768) told.add(run.reading_rate(32768));
+    run.retrieve(pasts);
+  };
+  measure(*model::make_gpu_engine(open_gpu(b.gpus[0]), b.model, b.engine, store), "one GPU");
+  b.engine.pass_tokens *= static_cast<int32_t>(b.gpus.size());
+  measure(*ring(b, store, {}, 0), fmt::format("{} GPUs", b.gpus.size()));
+}
+
+void measure_appends(const RingBench& b, model::UnitStore& store, Figures& figures) {
   using kernels::ring::Mode;
   struct Way {
     const char* name;
@@ -51,7 +72,7 @@ void measure_appends(const RingBench& b, Figures& figures) {
   };
   for (const Way& way :
        {Way{"keys pass", Mode::PassKv}, {"queries pass", Mode::PassQ}, {"chosen", {}}}) {
-    const auto engine = ring(b, way.only);
+    const auto engine = ring(b, store, way.only);
     Figures unused([](const Figure&) {});
     EngineBench run(*engine, *b.model, unused);
     for (const int64_t past : {8192, 65536, 262144}) {
@@ -88,9 +109,10 @@ void bench_ring(const RingBench& b, Figures& figures) {
       }
     }
   }
-  if (b.append && b.gpus.size() == 2) measure_appends(b, figures);
+  if (b.retrieve) measure_lookups(b, store, figures);
+  if (b.append && b.gpus.size() == 2) measure_appends(b, store, figures);
   if (!b.prefill && !b.decode) return;
-  const auto engine = ring(b);
+  const auto engine = ring(b, store);
   for (const Part& part : parts) {
     if (!part.wanted) continue;
     for (auto& [tokens, figure] : measure(b, *engine, part.decode)) {

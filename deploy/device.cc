@@ -9,7 +9,6 @@
 #include "deploy/failure.h"
 #include "deploy/format.h"
 #include "kernels/gpu_load.h"
-#include "model/gpu_ring.h"
 
 namespace ringtide::deploy {
 
@@ -73,14 +72,8 @@ void require_serves(Device& device, const std::string& wanted, const model::Mode
                     const model::PolicyConfig& policy, const model::EngineOptions& options) {
   if (!device.on_gpu()) return;
   std::string why = model::gpu_refusal(model, options, device.info);
-  if (why.empty()) why = refusal(device, policy, options);
+  if (why.empty()) why = model::gpu_refusal(policy, options);
   if (!why.empty()) give_up(device, wanted, why);
-}
-
-std::string refusal(const Device& device, const model::PolicyConfig& policy,
-                    const model::EngineOptions& options) {
-  return device.gpus.size() > 1 ? model::gpu_ring_refusal(policy, options)
-                                : model::gpu_refusal(policy, options);
 }
 
 std::shared_ptr<kernels::Gpu> open_gpu(int number) {

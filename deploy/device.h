@@ -31,9 +31,6 @@ Device find_device(const std::string& wanted, int shards = 1);
 // Failure is thrown where cuda was asked for.
 void require_serves(Device& device, const std::string& wanted, const model::Model& model,
                     const model::PolicyConfig& policy, const model::EngineOptions& options);
-// Why sessions of a policy are not served by its GPUs; empty: they are.
-std::string refusal(const Device& device, const model::PolicyConfig& policy,
-                    const model::EngineOptions& options);
 // For the calling thread. Throws ModelError where it is there no more.
 std::shared_ptr<kernels::Gpu> open_gpu(int number);
 // The most that a shard may take of its GPU. Shards that are on one GPU share it.

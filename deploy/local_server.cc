@@ -35,15 +35,17 @@ struct LocalServer::Impl {
 
 namespace {
 
-// Of one GPU, or of one for each shard of a ring.
+// Of one GPU, or of one for each shard of a ring. `mostly`: the policy of most sessions.
 std::unique_ptr<model::Engine> gpu_engine(const Device& device,
                                           const std::shared_ptr<const model::Model>& model,
-                                          model::EngineOptions options, model::UnitStore& units) {
+                                          model::EngineOptions options, model::PolicyKind mostly,
+                                          model::UnitStore& units) {
   const auto shards = static_cast<int>(device.gpus.size());
   if (shards == 1) return model::make_gpu_engine(open_gpu(device.gpus[0]), model, options, units);
   options.gpu_memory = gpu_memory(device, options);
   return model::make_gpu_ring_engine(
-      shards, [&](int shard) { return open_gpu(device.gpus[shard]); }, model, options, {});
+      shards, [&](int shard) { return open_gpu(device.gpus[shard]); }, model, options,
+      {.exact_share = mostly == model::PolicyKind::Exact ? 0.875 : 0.125}, units);
 }
 
 std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
@@ -75,8 +77,8 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   const bool joined = !options.cluster.shard_listen.empty();  // by processors, from anywhere
   if (joined) require_processor(options.device);
   Device device = find_device(joined ? "cpu" : options.device, options.cluster.shards);
-  require_serves(device, options.device, *system.model,
-                 actors::policy_of(default_policy, protocol::Policy{}), engine);
+  const model::PolicyConfig policy = actors::policy_of(default_policy, protocol::Policy{});
+  require_serves(device, options.device, *system.model, policy, engine);
   facts.gpu = device.on_gpu() ? device.name() : "";
   facts.gpu_note = device.note;
   if (!device.info.name.empty() && !device.on_gpu()) {
@@ -90,15 +92,15 @@ LocalServer::LocalServer(const ServerOptions& options, const protocol::Policy& d
   system.store = open_store(options.store, store);
   facts.store_free_bytes = inspect_disk(options.store).free_bytes;
   if (device.on_gpu()) {
-    system.make_engine = [model = system.model, device, &facts,
-                          engine = engine](model::UnitStore& units) {
-      auto made = gpu_engine(device, model, engine, units);
+    system.make_engine = [model = system.model, device, &facts, engine = engine,
+                          mostly = policy.kind](model::UnitStore& units) {
+      auto made = gpu_engine(device, model, engine, mostly, units);
       model->forget_pages();
       facts.gpu_budget = made->stats().gpu_budget;
       return made;
     };
-    system.refusal = [device, options = engine](const model::PolicyConfig& policy) {
-      return refusal(device, policy, options);
+    system.refusal = [options = engine](const model::PolicyConfig& wanted) {
+      return model::gpu_refusal(wanted, options);
     };
     facts.shards = static_cast<int>(device.gpus.size());
     constexpr int kBlock = 512;  // tokens of a session's blocks, if nothing else is said

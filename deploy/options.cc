@@ -143,8 +143,8 @@ void add_shards_option(CLI::App* app, ClusterOptions& options) {
       app, "--shards", options.shards,
       "Shards of a ring that share each session's keys and values. Of processors: a process "
       "each, 'serve' is the first and starts the others, --threads and --ram-budget are "
-      "each one's. Of GPUs, one each: all in this process, for sessions under --policy "
-      "exact (default 1: no ring)")
+      "each one's. Of GPUs, one each: all in this process, which --ram-budget is for "
+      "(default 1: no ring)")
       ->check(CLI::Range(1, 64))
       ->option_text("N")
       ->group("Shards");

@@ -36,6 +36,12 @@ struct GpuBlocks::Inputs {
   std::vector<Represent> represents;
 };
 
+namespace {
+
+int64_t most_of(int64_t rows, int64_t shards) { return (rows + shards - 1) / shards; }
+
+}  // namespace
+
 GpuBlocks::GpuBlocks(kernels::Gpu& gpu, const ModelConfig& c, GpuDense& dense, GpuHome& home,
                      UnitStore& store, int32_t rows)
     : gpu_(gpu),
@@ -47,13 +53,21 @@ GpuBlocks::GpuBlocks(kernels::Gpu& gpu, const ModelConfig& c, GpuDense& dense, G
       q_near_(gpu, rows * dense.q_row() * 2),
       q_far_(gpu, rows * dense.q_row() * 2),
       q_raw_(gpu, rows * dense.q_row() * 2),
-      o_(gpu, rows * dense.q_row() * 2),
+      o_(gpu, home.ring, shape_, rows),
       mean_(gpu),
+      own_qkv_(gpu, home.ring ? most_of(rows, home.ring->shards()) * dense.qkv_row() * 2 : 0),
+      qkv_(gpu, home.ring
+                    ? home.ring->shards() * most_of(rows, home.ring->shards()) * dense.qkv_row() * 2
+                    : 0),
+      last_(gpu, home.ring ? int64_t{home.ring->shards()} * c.hidden * 4 : 0),
       inputs_(gpu),
       lookup_(gpu, home, store) {}
 
-int64_t GpuBlocks::bytes(const ModelConfig& c, int32_t rows) {
-  return rows * (4 * int64_t{c.hidden} + 8 * int64_t{c.heads} * c.head_dim);
+int64_t GpuBlocks::bytes(const ModelConfig& c, int32_t rows, bool ring) {
+  const int64_t qkv = (c.heads + int64_t{2} * c.kv_heads) * c.head_dim;
+  const int64_t exchanged = ring ? 2 * (rows + kernels::cuda::kMostPeers) * qkv * 2 : 0;
+  return rows * (4 * int64_t{c.hidden} + 6 * int64_t{c.heads} * c.head_dim) + exchanged +
+         GpuAttended::bytes({c.heads, c.kv_heads, c.head_dim}, rows, ring);
 }
 
 GpuBlocks::Plan GpuBlocks::plan(const GpuContext& context, int64_t tokens,
@@ -146,7 +160,6 @@ void GpuBlocks::prefill(GpuContext& context, std::span<const TokenId> tokens,
   const auto m = static_cast<int32_t>(tokens.size());
   context.begin(m);
   context.picked.clear();
-  GpuContext* const careful = context.index().absent() > 0 ? &context : nullptr;
   const Plan p = plan(context, m, lengths);
   Inputs in = send(context, p, tokens);
   home_.angles.set(0, p.first, m);
@@ -156,6 +169,7 @@ void GpuBlocks::prefill(GpuContext& context, std::span<const TokenId> tokens,
     lookup_.count_anew();
     mean_.need(p.count() * dense_.q_row() * 2);
   }
+  GpuContext* const careful = home_.any(context.index().absent() > 0) ? &context : nullptr;
 
   kernels::cuda::Qkv split;
   split.shape = shape_;
@@ -168,10 +182,11 @@ void GpuBlocks::prefill(GpuContext& context, std::span<const TokenId> tokens,
   split.q_far = p.together ? nullptr : q_far_.half();
   split.q_raw = context.retrieves() ? q_raw_.half() : nullptr;
   float* const x = x_.full();
-  dense_.embed(in.token.device, m, x);
+  const Own own = own_rows(m);
+  dense_.embed(in.token.device + own.begin, own.rows, x);
   for (int l = 0; l < config_.layers; ++l) {
     split.row_offset = l * context.layout().layer_rows();
-    dense_.before_attention(l, x, m, split, GpuDense::Path::Many);
+    before_attention(l, own, m, split);
     if (p.retrieves)
       gpu_.mean_query(shape_, q_raw_.half(), in.begin.device, in.angle.device, p.count(),
                       home_.angles.cos(), home_.angles.sin(), mean_.half());
@@ -181,13 +196,46 @@ void GpuBlocks::prefill(GpuContext& context, std::span<const TokenId> tokens,
       attend(context, p, in, b, l, looks_up);
       if (context.looks_up()) learn(context, p, in, b, l);
     }
-    dense_.after_attention(l, o_.half(), m, x, GpuDense::Path::Many);
+    dense_.after_attention(l, GpuBuffer::after(o_.whole(m), own.begin * dense_.q_row()), own.rows,
+                           x, GpuDense::Path::Many);
   }
-  gpu_.copy(context.hidden(), x + int64_t{m - 1} * config_.hidden, int64_t{config_.hidden} * 4);
+  keep_hidden(context, own, m);
   if (p.retrieves)
     for (int32_t b = 0; b < p.count(); ++b)
       if (p.blocks[b].sealed > 0) lookup_.owe(context, b, 0);
+  if (home_.ring) home_.ring->finish();
   context.finish(tokens, lengths);
+}
+
+GpuBlocks::Own GpuBlocks::own_rows(int32_t rows) const {
+  if (!home_.ring || home_.ring->shards() == 1 || rows < kLeastShared)
+    return {false, 0, rows, rows};
+  const int64_t most = most_of(rows, home_.ring->shards());
+  const int64_t begin = std::min<int64_t>(rows, home_.ring->shard() * most);
+  return {true, begin, std::min<int64_t>(most, rows - begin), most};
+}
+
+void GpuBlocks::before_attention(int layer, const Own& own, int32_t rows,
+                                 kernels::cuda::Qkv split) {
+  if (!own.shared)
+    return dense_.before_attention(layer, x_.full(), rows, split, GpuDense::Path::Many);
+  dense_.products(layer, x_.full(), own.rows, own_qkv_.half());
+  home_.ring->gather(own_qkv_.half(), own.most * dense_.qkv_row() * 2, qkv_.half(),
+                     kernels::Gpu::Queue::Compute);
+  dense_.place(layer, qkv_.half(), rows, split);
+}
+
+// The residual row of the last token, which is one shard's.
+void GpuBlocks::keep_hidden(GpuContext& context, const Own& own, int32_t rows) {
+  const int64_t hidden = config_.hidden, bytes = hidden * 4;
+  if (!own.shared) {
+    gpu_.copy(context.hidden(), x_.full((rows - 1) * hidden), bytes);
+    return;
+  }
+  const int64_t owner = (rows - 1) / own.most, row = (rows - 1) % own.most;
+  const int64_t mine = home_.ring->shard() == owner ? row : 0;
+  home_.ring->gather(x_.full(mine * hidden), bytes, last_.full(), kernels::Gpu::Queue::Compute);
+  gpu_.copy(context.hidden(), last_.full(owner * hidden), bytes);
 }
 
 void GpuBlocks::look_up(GpuContext& context, const Inputs& in, int32_t b, int layer,
@@ -225,7 +273,7 @@ void GpuBlocks::attend(const GpuContext& context, const Plan& p, const Inputs& i
   a.q_far = p.together ? a.q_near : q_far_.half(row * dense_.q_row());
   a.position = p.first + row;
   a.m = static_cast<int32_t>(block.end - p.first) - row;
-  a.o = o_.half(row * dense_.q_row());
+  o_.take(a, row);
   gpu_.prefill_attention(a);
 }
 

@@ -1,5 +1,9 @@
 // Passes over whole blocks of one context: products over all rows, attention block by block.
 //
+// Shards of a ring share the rows of a long pass: each makes the products of its own, queries, keys
+// and values then go to all, and all attend with all queries, each to its pages. The bits are those
+// of a shard that makes all products.
+//
 // The engine's thread only.
 #pragma once
 
@@ -7,6 +11,7 @@
 #include <vector>
 
 #include "kernels/gpu.h"
+#include "model/gpu_attended.h"
 #include "model/gpu_buffer.h"
 #include "model/gpu_context.h"
 #include "model/gpu_dense.h"
@@ -27,7 +32,7 @@ class GpuBlocks {
                std::span<const int32_t> lengths);
   GpuLookup& lookup() { return lookup_; }
 
-  static int64_t bytes(const ModelConfig& config, int32_t rows);
+  static int64_t bytes(const ModelConfig& config, int32_t rows, bool ring);
 
  private:
   // What a block reads, and the units that its end seals.
@@ -40,6 +45,15 @@ class GpuBlocks {
   struct Plan;    // of a pass: its blocks and their lists
   struct Inputs;  // the same on the device
 
+  static constexpr int32_t kLeastShared = 128;  // rows of a pass that is shared
+  // Rows whose products are this shard's.
+  struct Own {
+    bool shared = false;
+    int64_t begin = 0, rows = 0, most = 0;  // most: of any shard
+  };
+  Own own_rows(int32_t rows) const;
+  void before_attention(int layer, const Own& own, int32_t rows, kernels::cuda::Qkv split);
+  void keep_hidden(GpuContext& context, const Own& own, int32_t rows);
   Plan plan(const GpuContext& context, int64_t tokens, std::span<const int32_t> lengths) const;
   Inputs send(GpuContext& context, const Plan& plan, std::span<const TokenId> tokens);
   void look_up(GpuContext& context, const Inputs& in, int32_t block, int layer,
@@ -53,9 +67,12 @@ class GpuBlocks {
   GpuDense& dense_;
   GpuHome& home_;
   const kernels::cuda::Heads shape_;
-  GpuBuffer x_;                           // (rows, hidden) float32: residual stream
-  GpuBuffer q_near_, q_far_, q_raw_, o_;  // (rows, heads * head_dim)
-  GpuBuffer mean_;                        // (blocks, heads * head_dim)
+  GpuBuffer x_;                       // (rows, hidden) float32: residual stream
+  GpuBuffer q_near_, q_far_, q_raw_;  // (rows, heads * head_dim)
+  GpuAttended o_;                        // of (rows)
+  GpuBuffer mean_;                    // (blocks, heads * head_dim)
+  // Of a ring: rows of products, this shard's and, with room to spare, all; rows of x_ of all shards.
+  GpuBuffer own_qkv_, qkv_, last_;
   GpuInputs inputs_;
   GpuLookup lookup_;
 };

@@ -80,7 +80,8 @@ void GpuContext::begin(int64_t tokens) {
   if (looks_up() && sealed_then > sealed()) {
     index_.grow(sealed_then);
     // While their pages are still taken, they are read there.
-    for (int64_t u = sealed(); u < sealed_then; ++u) index_.set_payload(u, live(u).payload);
+    for (int64_t u = sealed(); u < sealed_then; ++u)
+      if (layout_.here(u)) index_.set_payload(u, live(u).payload);
   }
   index_.send();
 }
@@ -116,28 +117,50 @@ KvRef GpuContext::ref(int64_t unit, bool rotated, int32_t begin, int32_t end) co
   return {rotated ? at.rotated_row : at.raw_row, at.v_row, begin, end, position};
 }
 
+// Pages that a block can see: those near, the sinks, and what of the window is far already.
+struct GpuContext::Sight {
+  int64_t near, near_end, far, far_end;
+  int32_t sinks;  // tokens of page 0
+};
+
+GpuContext::Sight GpuContext::sight(int64_t begin, int64_t end) const {
+  const PolicyConfig& config = policy_->config();
+  const int64_t unit = config.unit, window = config.window, sealed = sealed_at(begin);
+  Sight s{0, (end + unit - 1) / unit, sealed, sealed, 0};
+  if (keeps_units()) return s;
+  s.near = std::max(sealed, (begin - window + 1) / unit);
+  if (end <= window) return s;
+  const Always always = policy_->always();
+  if (always.sinks) s.sinks = config.sinks;
+  if (always.overflow) s.far_end = std::max(sealed, (end - window + unit - 1) / unit);
+  return s;
+}
+
 void GpuContext::near(int64_t begin, int64_t end, std::vector<KvRef>& refs) const {
-  const int64_t unit = layout_.unit, window = policy_->config().window;
-  int64_t first = 0;
-  if (!keeps_units()) first = std::max(sealed_at(begin), (begin - window + 1) / unit);
-  for (int64_t u = first; u * unit < end; ++u)
-    refs.push_back(ref(u, true, 0, static_cast<int32_t>(std::min(unit, end - u * unit))));
+  const int64_t unit = layout_.unit;
+  const Sight s = sight(begin, end);
+  for (int64_t u = s.near; u < s.near_end; ++u)
+    if (layout_.here(u))
+      refs.push_back(ref(u, true, 0, static_cast<int32_t>(std::min(unit, end - u * unit))));
 }
 
 void GpuContext::far(int64_t begin, int64_t end, std::vector<KvRef>& refs) const {
-  const PolicyConfig& config = policy_->config();
-  if (keeps_units() || end <= config.window) return;
-  const Always always = policy_->always();
   const bool rotated = policy_->position().rotate_keys;
-  const int32_t sinks = always.sinks ? config.sinks : 0;
   const auto add = [&](int64_t u, int32_t from, int64_t to) {
-    if (from < to) refs.push_back(ref(u, rotated, from, static_cast<int32_t>(to)));
+    if (from < to && layout_.here(u))
+      refs.push_back(ref(u, rotated, from, static_cast<int32_t>(to)));
   };
-  const int64_t unit = config.unit;
-  add(0, 0, std::min<int64_t>(sinks, end));
-  if (!always.overflow) return;
-  for (int64_t u = sealed_at(begin); u * unit + config.window < end; ++u)
-    add(u, u == 0 ? sinks : 0, std::min(unit, end - u * unit));
+  const int64_t unit = layout_.unit;
+  const Sight s = sight(begin, end);
+  add(0, 0, s.sinks);
+  for (int64_t u = s.far; u < s.far_end; ++u)
+    add(u, u == 0 ? s.sinks : 0, std::min(unit, end - u * unit));
+}
+
+GpuContext::Most GpuContext::most(int64_t begin, int64_t end) const {
+  const Sight s = sight(begin, end);
+  const auto share = [&](int64_t pages) { return (pages + layout_.shards - 1) / layout_.shards; };
+  return {share(s.near_end - s.near), share(s.far_end - s.far) + (s.sinks > 0)};
 }
 
 Band GpuContext::near_band() const {
@@ -183,7 +206,9 @@ kernels::cuda::Memory GpuContext::memory(int64_t sealed) const {
           .first = config.sinks == config.unit ? 1 : 0,
           .select = config.select,
           .payload = index_.payloads(),
-          .sinks = policy_->always().sinks ? config.sinks : 0};
+          .sinks = policy_->always().sinks ? config.sinks : 0,
+          .shard = layout_.shard,
+          .shards = layout_.shards};
 }
 
 // Of all layers: ticks, units, copies, then what has begun.
@@ -237,7 +262,7 @@ void GpuContext::finish(std::span<const TokenId> tokens, std::span<const int32_t
 }
 
 void GpuContext::store_page(int64_t number) {
-  if (!home_.stores_pages) return;
+  if (!home_.stores_pages || !layout_.here(number)) return;
   GpuPage* page = pages_[number - base_];
   const int64_t payload = layout_.payload_bytes();
   std::vector<GpuSpill::Piece> pieces{
@@ -260,6 +285,11 @@ void GpuContext::seal() {
     keep(unit, page);
   else if (unit == 0)
     first_ = page;
+  if (!layout_.here(unit)) {
+    // Nothing but the compute queue uses it, which comes to what is done with it next in its turn.
+    if (page != first_) pool_.give(page);
+    return;
+  }
   std::vector<GpuSpill::Piece> pieces;
   if (looks_up()) pieces.push_back({take_sums(), page->representatives, layout_.query_bytes()});
   home_.spill.add({this, SealedUnit::Kind::Entry, unit, history_.keys()[unit], page,
@@ -284,7 +314,7 @@ void GpuContext::left(const GpuSpill::Value& value) {
 }
 
 void GpuContext::keep_in_host(int64_t unit, HostUnits::Buffer payload) {
-  if (!looks_up() || policy_->reside(unit) != Residency::Keep) return;
+  if (!looks_up() || !layout_.here(unit) || policy_->reside(unit) != Residency::Keep) return;
   const UnitKey& key = history_.page_keys()[unit];
   home_.host.keep(key, std::move(payload), layout_.payload_bytes());
   if (const auto kept = home_.host.find(key)) in_host_[key] = {unit, kept.get()};

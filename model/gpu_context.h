@@ -3,7 +3,9 @@
 // A pass over one or more blocks is begin(), then, layer by layer and block by block, the work that
 // near(), far(), learn_runs() and memory() describe (gpu_passes.h), then finish(). What a block can see
 // is what the CPU engine's context_attention.h says, with one difference that changes no definition:
-// under `exact`, units stay on the device and count as near.
+// under `exact`, units stay on the device and count as near. On a shard of a ring near() and far()
+// have those of the shard's pages alone, and units that are not its own go nowhere when they are
+// sealed: all else is the same on all shards.
 //
 // The engine's thread only.
 #pragma once
@@ -20,6 +22,7 @@
 #include "model/gpu_arena.h"
 #include "model/gpu_index.h"
 #include "model/gpu_pages.h"
+#include "model/gpu_ring_link.h"
 #include "model/gpu_spill.h"
 #include "model/history.h"
 #include "model/host_units.h"
@@ -39,8 +42,12 @@ struct GpuHome {
   HostUnits& host;
   std::vector<GpuContext*> living;               // all of them
   std::function<void(const GpuContext&)> gone;  // told of one that goes away
+  GpuRingLink* ring = nullptr;  // null: alone
   int64_t tick = 0;  // of lookups, in the order in which they use slots
   bool stores_pages = true;
+
+  // Whether this shard's answer, or that of another, is yes.
+  bool any(bool mine) const { return ring ? ring->any(mine) : mine; }
 };
 
 class GpuContext final : public Resumable, public GpuSpill::Owner {
@@ -65,6 +72,11 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   // Of a block [begin, end) of the sequence. Rows are those of layer 0.
   void near(int64_t begin, int64_t end, std::vector<kernels::cuda::KvRef>& refs) const;
   void far(int64_t begin, int64_t end, std::vector<kernels::cuda::KvRef>& refs) const;
+  // The most that these list on any shard.
+  struct Most {
+    int64_t near, far;
+  };
+  Most most(int64_t begin, int64_t end) const;
   // `row`: of the block's first query among the pass's.
   void learn_runs(int64_t begin, int64_t end, int32_t row,
                   std::vector<kernels::cuda::LearnRun>& runs) const;
@@ -132,6 +144,8 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
     int64_t unit;
     const std::byte* payload;
   };
+  struct Sight;
+  Sight sight(int64_t begin, int64_t end) const;
   bool keeps_units() const { return policy_->config().kind == PolicyKind::Exact; }
   const GpuPage& live(int64_t unit) const { return *pages_.at(unit - base_); }
   GpuPage* page(int64_t unit) const;  // not sealed, or page 0; null otherwise

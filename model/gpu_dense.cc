@@ -93,28 +93,44 @@ void GpuDense::embed(const int32_t* tokens, int64_t rows, float* x) {
   gpu_.embed(tokens, weights_.embedding(), rows, config_.hidden, config_.embedding_scale, x);
 }
 
-void GpuDense::before_attention(int layer, const float* x, int64_t rows, kernels::cuda::Qkv split,
-                                Path path) {
+// Of at most kPart rows.
+void GpuDense::qkv(int layer, const float* x, int64_t rows, bf16* to, Path path) {
   const ModelConfig& c = config_;
   const GpuLayerWeights& w = weights_.layers()[layer];
-  split.qkv = qkv_.half();
+  gpu_.rms_norm(x, w.attention_norm, c.norm_eps, rows, c.hidden, h_.half());
+  product(h_.half(), w.qkv, rows, qkv_row(), c.hidden, to, nullptr, Write::Replace, path);
+}
+
+void GpuDense::before_attention(int layer, const float* x, int64_t rows, kernels::cuda::Qkv split,
+                                Path path) {
+  for (int64_t at = 0; at < rows; at += kPart) {
+    const int64_t n = std::min<int64_t>(kPart, rows - at);
+    qkv(layer, x + at * config_.hidden, n, qkv_.half(), path);
+    place(layer, qkv_.half(), n, split);
+    split.place += n;
+    split.q_near = GpuBuffer::after(split.q_near, n * q_row());
+    if (split.q_far) split.q_far = GpuBuffer::after(split.q_far, n * q_row());
+    if (split.q_raw) split.q_raw = GpuBuffer::after(split.q_raw, n * q_row());
+    if (split.q_lookup) split.q_lookup = GpuBuffer::after(split.q_lookup, n * q_row());
+    if (split.lookup_angle) split.lookup_angle += n;
+  }
+}
+
+void GpuDense::products(int layer, const float* x, int64_t rows, bf16* to) {
+  for (int64_t at = 0; at < rows; at += kPart)
+    qkv(layer, x + at * config_.hidden, std::min<int64_t>(kPart, rows - at),
+        GpuBuffer::after(to, at * qkv_row()), Path::Many);
+}
+
+void GpuDense::place(int layer, const bf16* qkv, int64_t rows, kernels::cuda::Qkv split) {
+  const GpuLayerWeights& w = weights_.layers()[layer];
+  split.qkv = qkv;
   split.bias = w.qkv_bias;
   split.q_norm = w.q_norm;
   split.k_norm = w.k_norm;
-  split.norm_eps = c.norm_eps;
-  for (int64_t at = 0; at < rows; at += kPart) {
-    split.rows = std::min<int64_t>(kPart, rows - at);
-    gpu_.rms_norm(x + at * c.hidden, w.attention_norm, c.norm_eps, split.rows, c.hidden, h_.half());
-    product(h_.half(), w.qkv, split.rows, qkv_row(), c.hidden, qkv_.half(), nullptr, Write::Replace,
-            path);
-    gpu_.split_qkv(split);
-    split.place += split.rows;
-    split.q_near = GpuBuffer::after(split.q_near, split.rows * q_row());
-    if (split.q_far) split.q_far = GpuBuffer::after(split.q_far, split.rows * q_row());
-    if (split.q_raw) split.q_raw = GpuBuffer::after(split.q_raw, split.rows * q_row());
-    if (split.q_lookup) split.q_lookup = GpuBuffer::after(split.q_lookup, split.rows * q_row());
-    if (split.lookup_angle) split.lookup_angle += split.rows;
-  }
+  split.norm_eps = config_.norm_eps;
+  split.rows = rows;
+  gpu_.split_qkv(split);
 }
 
 void GpuDense::after_attention(int layer, const bf16* attention, int64_t rows, float* x,

@@ -29,6 +29,10 @@ class GpuDense {
   // and values go; its qkv, biases, norms and number of rows are set here.
   void before_attention(int layer, const float* x, int64_t rows, kernels::cuda::Qkv split,
                         Path path);
+  // The same in two: (rows, qkv_row()) of their own, then, of rows that may be others' as well, where
+  // they go.
+  void products(int layer, const float* x, int64_t rows, kernels::cuda::bf16* qkv);
+  void place(int layer, const kernels::cuda::bf16* qkv, int64_t rows, kernels::cuda::Qkv split);
   // x += wo * attention; x += feed-forward of norm(x).
   void after_attention(int layer, const kernels::cuda::bf16* attention, int64_t rows, float* x,
                        Path path);
@@ -41,6 +45,7 @@ class GpuDense {
 
  private:
   using bf16 = kernels::cuda::bf16;
+  void qkv(int layer, const float* x, int64_t rows, bf16* to, Path path);
   void product(const bf16* x, const bf16* w, int64_t rows, int64_t n, int64_t k, bf16* y,
                float* y32, kernels::cuda::Write write, Path path);
   void gated(const bf16* w, int64_t rows, Path path);  // of h_, to gated_

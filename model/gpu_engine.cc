@@ -1,4 +1,4 @@
-// The engine of a GPU: contexts, their budget, and who runs in which pass.
+// The engine of a GPU, or of one of a ring: contexts, their budget, and who runs in which pass.
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,6 +7,8 @@
 
 #include "model/engine.h"
 #include "model/gpu_passes.h"
+#include "model/gpu_ring_units.h"
+#include "model/gpu_shared.h"
 #include "model/restore.h"
 
 namespace ringtide::model {
@@ -31,7 +33,7 @@ GpuMemory plan_memory(const Model& model, const EngineOptions& options,
                                       : gpu.free_bytes / 10 * 9;
   const int64_t scratch = plan.limit / 64;
   plan.fixed =
-      GpuWeights::bytes(model) + GpuPasses::bytes(model.config, options.pass_tokens) + scratch;
+      GpuWeights::bytes(model) + GpuPasses::bytes(model.config, options.pass_tokens, false) + scratch;
   return plan;
 }
 
@@ -54,25 +56,25 @@ struct Sequence final : Resumable {
 
 class GpuEngine final : public Engine {
  public:
-  GpuEngine(std::shared_ptr<kernels::Gpu> gpu, std::shared_ptr<const Model> model,
-            const EngineOptions& options, UnitStore& store)
-      : gpu_(std::move(gpu)),
-        model_(std::move(model)),
-        options_(options),
-        budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
+  GpuEngine(const GpuShared& shared, int64_t bytes, UnitStore& store)
+      : gpu_(shared.gpu),
+        model_(shared.model),
+        weights_(shared.weights),
+        options_(shared.options),
+        ring_(shared.ring),
+        budget_((options_.ram_budget > 0 ? options_.ram_budget : physical_memory() / 2) / shards()),
         fingerprint_(model_->fingerprint + "/bf16-gpu/3"),
-        store_(store),
-        arena_bytes_(bytes_for_sessions()),
-        weights_(*gpu_, *model_),
-        arena_(*gpu_, model_->config.head_dim, arena_bytes_),
-        angles_(*gpu_, model_->config.rope_inv_freq, options.pass_tokens),
+        agreed_(ring_ ? std::make_unique<GpuRingUnits>(store, *ring_) : nullptr),
+        store_(agreed_ ? *agreed_ : store),
+        arena_(*gpu_, model_->config.head_dim, bytes),
+        angles_(*gpu_, model_->config.rope_inv_freq, options_.pass_tokens),
         spill_(*gpu_, store),
-        host_(gpu_, std::max<int64_t>(0, budget_ - options.ram_elsewhere),
+        host_(gpu_, std::max<int64_t>(0, budget_ - options_.ram_elsewhere / shards()),
               [this](const UnitKey& key) {
                 for (GpuContext* context : home_.living) context->forgotten(key);
               }),
-        home_{*gpu_, arena_, angles_, spill_, host_, {}, {}},
-        passes_(*gpu_, *model_, weights_, home_, store, options.pass_tokens) {
+        home_{*gpu_, arena_, angles_, spill_, host_, {}, {}, ring_},
+        passes_(*gpu_, *model_, *weights_, home_, store, options_.pass_tokens) {
     home_.gone = [this](const GpuContext& context) { passes_.forget(context); };
   }
 
@@ -237,16 +239,10 @@ class GpuEngine final : public Engine {
  private:
   // -- memory ----
 
-  int64_t bytes_for_sessions() const {
-    const kernels::GpuInfo info = gpu_->info();
-    if (const std::string why = gpu_refusal(*model_, options_, info); !why.empty())
-      throw ModelError("the GPU cannot serve this model: " + why);
-    return plan_memory(*model_, options_, info).sessions();
-  }
-
   GpuLayout layout(const PolicyConfig& config) const {
     const ModelConfig& c = model_->config;
-    return {c.layers, {c.heads, c.kv_heads, c.head_dim}, config.unit};
+    return {c.layers, {c.heads, c.kv_heads, c.head_dim}, config.unit, ring_ ? ring_->shard() : 0,
+            shards()};
   }
 
   // Throws ModelError where the policy cannot be served, or not even alone; OutOfBudget where others
@@ -354,15 +350,20 @@ class GpuEngine final : public Engine {
       group->second.push_back(row);
     }
     for (const auto& [config, group] : groups) {
-      for (const DecodeRow& row : group) get(row.context).context->begin(1);
+      std::vector<bool> absent;  // units that are only in the store
+      for (const DecodeRow& row : group) {
+        GpuContext& context = *get(row.context).context;
+        context.begin(1);
+        absent.push_back(context.index().absent() > 0);
+      }
+      if (ring_) ring_->any(absent);
       std::vector<GpuPasses::Row> together;
       std::vector<DecodeRow> alone;
-      for (const DecodeRow& row : group) {
-        GpuContext* context = get(row.context).context.get();
-        if (context->index().absent() > 0)
-          alone.push_back(row);
+      for (size_t i = 0; i < group.size(); ++i) {
+        if (absent[i])
+          alone.push_back(group[i]);
         else
-          together.push_back({context, row.token});
+          together.push_back({get(group[i].context).context.get(), group[i].token});
       }
       if (!together.empty()) passes_.decode(together);
       for (const DecodeRow& row : alone) run_blocks(get(row.context), {&row.token, 1}, {&kOne, 1});
@@ -417,16 +418,19 @@ class GpuEngine final : public Engine {
 
   static constexpr int32_t kOne = 1;
 
+  int shards() const { return ring_ ? ring_->shards() : 1; }
+
   // Constant after construction.
   const std::shared_ptr<kernels::Gpu> gpu_;
   const std::shared_ptr<const Model> model_;
+  const std::shared_ptr<const GpuWeights> weights_;
   const EngineOptions options_;
-  const int64_t budget_;  // of host memory
+  GpuRingLink* const ring_;  // null: alone
+  const int64_t budget_;     // of host memory
   const std::string fingerprint_;
-  UnitStore& store_;
-  const int64_t arena_bytes_;
+  const std::unique_ptr<GpuRingUnits> agreed_;  // of a ring
+  UnitStore& store_;                            // that contexts are restored from
   // The engine's thread.
-  GpuWeights weights_;
   GpuArena arena_;
   GpuAngles angles_;
   mutable GpuSpill spill_;
@@ -461,10 +465,21 @@ std::string gpu_refusal(const PolicyConfig& policy, const EngineOptions& options
   return "";
 }
 
+std::unique_ptr<Engine> make_gpu_window_engine(const GpuShared& shared, int64_t bytes,
+                                               UnitStore& units) {
+  return std::make_unique<GpuEngine>(shared, bytes, units);
+}
+
 std::unique_ptr<Engine> make_gpu_engine(std::shared_ptr<kernels::Gpu> gpu,
                                         std::shared_ptr<const Model> model,
                                         const EngineOptions& options, UnitStore& units) {
-  return std::make_unique<GpuEngine>(std::move(gpu), std::move(model), options, units);
+  const kernels::GpuInfo info = gpu->info();
+  if (const std::string why = gpu_refusal(*model, options, info); !why.empty())
+    throw ModelError("the GPU cannot serve this model: " + why);
+  const int64_t bytes = plan_memory(*model, options, info).sessions();
+  auto weights = std::make_shared<const GpuWeights>(*gpu, *model);
+  return make_gpu_window_engine(
+      {std::move(gpu), std::move(model), std::move(weights), options, nullptr}, bytes, units);
 }
 
 }  // namespace ringtide::model

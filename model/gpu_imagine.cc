@@ -41,7 +41,8 @@ void GpuContext::imagine(int64_t tokens) {
       home_.gpu.copy(imagined_.back().get(), pages_.front()->payload, layout_.payload_bytes());
     }
     for (int64_t u = 0; u < base_; ++u)
-      index_.set_payload(u, imagined_[u % imagined_.size()].get());
+      if (layout_.here(u))
+        index_.set_payload(u, imagined_[u % imagined_.size()].get());
   }
   home_.gpu.fill(hidden_.data(), 0, hidden_.bytes());
   for (int64_t n = base_; n < static_cast<int64_t>(history_.page_keys().size()); ++n) store_page(n);

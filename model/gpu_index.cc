@@ -22,7 +22,7 @@ void GpuIndex::grow(int64_t end) {
     dirty_begin_ = before;
   }
   payloads_.resize(end);
-  absent_ += end - before;
+  for (int64_t unit = before; unit < end; ++unit) absent_ += layout_.here(unit);
   dirty_end_ = end;
 }
 

@@ -26,11 +26,11 @@ class GpuIndex {
   }
   // Representatives (layers, heads, head_dim) made before, rounded to bf16.
   void set(int64_t unit, const float* representatives);
-  // Null: only in the store.
+  // Null: only in the store. REQUIRES: the unit is this shard's.
   void set_payload(int64_t unit, const std::byte* payload);
   const std::byte* payload(int64_t unit) const { return payloads_[unit]; }
   int64_t units() const { return static_cast<int64_t>(payloads_.size()); }
-  int64_t absent() const { return absent_; }  // units whose payload is null
+  int64_t absent() const { return absent_; }  // units of this shard whose payload is null
 
   void send();
   const kernels::cuda::bf16* const* groups() const {

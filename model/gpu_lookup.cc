@@ -80,7 +80,16 @@ void GpuLookup::count_anew() { gpu_.fill(totals_.as<void>(), 0, kTotalBytes); }
 
 void GpuLookup::choose(const kernels::cuda::Lookup& lookup, GpuContext* careful) {
   gpu_.choose_units(lookup);
-  if (careful) provide(*careful, lookup);
+  if (!careful) return;
+  std::vector<bool> lost(select_);  // of the chosen
+  provide(*careful, lookup, lost);
+  if (home_.ring) home_.ring->any(lost);
+  std::vector<int64_t> units;
+  for (int32_t i = 0; i < select_; ++i)
+    if (lost[i]) units.push_back(peek_[i]);
+  if (units.empty()) return;
+  staged_.clear();
+  throw LostUnits(std::move(units));
 }
 
 void GpuLookup::assign(const kernels::cuda::Lookup& lookup) { gpu_.assign_slots(lookup); }
@@ -95,21 +104,27 @@ void GpuLookup::fetch(const kernels::cuda::Lookup& lookup, GpuContext* careful) 
 
 // The chosen units that the device cannot read: brought to host memory to stay, or, where that is
 // full, only this layer's part of them, to pass through.
-void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup) {
+void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup,
+                        std::vector<bool>& lost) {
   const kernels::cuda::Slots slots = context.slots(lookup.layer);
   need_host(peek_, peek_n_, select_ + slots.slots);
   gpu_.copy(peek_, lookup.chosen, select_ * 4);
   gpu_.copy(peek_ + select_, slots.unit, slots.slots * 4);
   gpu_.synchronize();
   const std::span<const int32_t> held(peek_ + select_, slots.slots);
-  std::vector<int64_t> wanted;
-  for (const int32_t unit : std::span<const int32_t>(peek_, select_)) {
-    if (unit < 0) break;
-    want(context, unit);
-    if (std::find(held.begin(), held.end(), unit) == held.end()) wanted.push_back(unit);
+  std::vector<int32_t> wanted;  // places among the chosen
+  for (int32_t i = 0; i < select_ && peek_[i] >= 0; ++i) {
+    if (!layout_.here(peek_[i])) continue;
+    want(context, peek_[i]);
+    if (std::find(held.begin(), held.end(), peek_[i]) == held.end()) wanted.push_back(i);
   }
-  for (int64_t unit : wanted)
-    if (!context.index().payload(unit) && bring(context, unit)) ++context.counters.reads_store;
+  for (const int32_t i : wanted) {
+    if (context.index().payload(peek_[i])) continue;
+    const Brought brought = bring(context, peek_[i]);
+    lost[i] = brought == Brought::Lost;
+    context.counters.reads_store += brought == Brought::Here;
+  }
+  std::erase_if(wanted, [&](int32_t i) { return lost[i] || context.index().payload(peek_[i]); });
 
   const int64_t chunk = layout_.chunk_bytes();
   if (stage_bytes_ < select_ * chunk) {
@@ -118,8 +133,8 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
     stage_ = static_cast<std::byte*>(gpu_.allocate_host(stage_bytes_));
   }
   std::vector<PartRead> reads;
-  for (int64_t unit : wanted) {
-    if (context.index().payload(unit)) continue;
+  for (const int32_t i : wanted) {
+    const int64_t unit = peek_[i];
     reads.push_back(
         {context.history().page_keys()[unit],
          static_cast<uint32_t>(lookup.layer),
@@ -129,16 +144,11 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
     ++context.counters.reads_store;
   }
   store_.read(reads);
-  std::vector<int64_t> lost;
-  for (size_t i = 0; i < reads.size(); ++i)
-    if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(staged_[i]);
-  if (!lost.empty()) {
-    staged_.clear();
-    throw LostUnits(std::move(lost));
-  }
-  // As if all layers were there: only this one's is read.
-  for (size_t i = 0; i < reads.size(); ++i)
+  for (size_t i = 0; i < reads.size(); ++i) {
+    lost[wanted[i]] = reads[i].outcome != ReadOutcome::Ok;
+    // As if all layers were there: only this one's is read.
     context.index().set_payload(staged_[i], reads[i].into.data() - lookup.layer * chunk);
+  }
   context.index().send();
 }
 
@@ -147,17 +157,17 @@ void GpuLookup::want(const GpuContext& context, int64_t unit) {
   if (unit < static_cast<int64_t>(keys.size())) home_.host.want(keys[unit]);
 }
 
-// True where the whole unit is in host memory now.
-bool GpuLookup::bring(GpuContext& context, int64_t unit) {
+// Into host memory, if it is worth that.
+GpuLookup::Brought GpuLookup::bring(GpuContext& context, int64_t unit) {
   const UnitKey key = context.history().page_keys()[unit];
   if (const auto here = home_.host.find(key)) {
     context.has_in_host(unit, here.get());
-    return true;
+    return Brought::Here;
   }
   // One that has been read in pieces as often as it has pieces is worth its room.
   const int64_t bytes = layout_.payload_bytes();
   const bool worth = context.staged[unit] >= layout_.layers && bytes <= home_.host.budget();
-  if (!worth && !home_.host.has_room(bytes)) return false;
+  if (!worth && !home_.host.has_room(bytes)) return Brought::No;
   HostUnits::Buffer buffer = home_.host.take(bytes);
   std::vector<PartRead> reads;
   for (int32_t l = 0; l < layout_.layers; ++l)
@@ -167,10 +177,10 @@ bool GpuLookup::bring(GpuContext& context, int64_t unit) {
          {buffer.get() + l * layout_.chunk_bytes(), static_cast<size_t>(layout_.chunk_bytes())}});
   store_.read(reads);
   for (const PartRead& read : reads)
-    if (read.outcome != ReadOutcome::Ok) throw LostUnits({unit});
+    if (read.outcome != ReadOutcome::Ok) return Brought::Lost;
   home_.host.keep(key, buffer, bytes);
   context.has_in_host(unit, buffer.get());
-  return true;
+  return Brought::Here;
 }
 
 void GpuLookup::owe(GpuContext& context, int32_t set, int32_t row) {

@@ -1,7 +1,8 @@
 // Lookups of a pass: the memory they work in, what they chose, and units that are only in the store.
 //
 // Where every unit of a context can be read by the device, a lookup is two kernels and nobody waits.
-// Where some cannot, the host looks at each choice before it is placed and reads what is missing.
+// Where some cannot, the host looks at each choice before it is placed and reads what is missing. Every
+// shard of a ring chooses among all units, by the same bytes; each places and reads its own.
 #pragma once
 
 #include <memory>
@@ -37,7 +38,7 @@ class GpuLookup {
   // In front of the first lookup of a pass.
   void count_anew();
   // The three parts of a lookup. `careful`: the context of the only row, where some of its units are
-  // only in the store.
+  // only in the store, of whichever shard of a ring: then choose() throws LostUnits, the same on all shards.
   void choose(const kernels::cuda::Lookup& lookup, GpuContext* careful);
   void assign(const kernels::cuda::Lookup& lookup);
   void fetch(const kernels::cuda::Lookup& lookup, GpuContext* careful);
@@ -60,8 +61,9 @@ class GpuLookup {
   };
   int64_t choices() const { return int64_t{sets_} * rows_ * select_; }  // of a layer
   void tell(const Owed& owed);
-  void provide(GpuContext& context, const kernels::cuda::Lookup& lookup);
-  bool bring(GpuContext& context, int64_t unit);
+  void provide(GpuContext& context, const kernels::cuda::Lookup& lookup, std::vector<bool>& lost);
+  enum class Brought : uint8_t { Here, No, Lost };
+  Brought bring(GpuContext& context, int64_t unit);
   void want(const GpuContext& context, int64_t unit);
   bool need_host(int32_t*& memory, int64_t& have, int64_t n);
 

@@ -18,7 +18,11 @@ struct GpuLayout {
   int32_t layers = 0;
   kernels::cuda::Heads shape;
   int32_t unit = 0;  // tokens
+  // Of a ring, whose pages are dealt in turn: a shard attends to its own alone, and keeps the units
+  // that they become.
+  int32_t shard = 0, shards = 1;
 
+  bool here(int64_t page) const { return page % shards == shard; }
   int32_t plane_rows() const { return shape.kv_heads * unit; }
   int32_t layer_rows() const { return 2 * plane_rows(); }  // from a layer to the next
   int64_t plane_bytes() const { return int64_t{plane_rows()} * shape.head_dim * 2; }

@@ -18,8 +18,9 @@ GpuPasses::GpuPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& we
       logits_(gpu, int64_t{config_.vocabulary} * 4),
       sampled_there_(gpu.make_event()) {}
 
-int64_t GpuPasses::bytes(const ModelConfig& c, int32_t pass_rows) {
-  return GpuDense::bytes(c, pass_rows) + GpuBlocks::bytes(c, pass_rows) + GpuSteps::bytes(c) +
+int64_t GpuPasses::bytes(const ModelConfig& c, int32_t pass_rows, bool ring) {
+  return GpuDense::bytes(c, pass_rows) + GpuBlocks::bytes(c, pass_rows, ring) +
+         GpuSteps::bytes(c, ring) +
          int64_t{c.vocabulary} * 4 + GpuAngles::bytes(c.head_dim, pass_rows);
 }
 

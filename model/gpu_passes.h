@@ -4,6 +4,9 @@
 // Which of the two a token takes follows from its block's length alone, and in both its result
 // depends on its own sequence alone: batches and passes of any composition give the same bits.
 //
+// On a ring every shard makes every pass, attends to what it has, and the parts are merged: all
+// shards then have the same rows, bit for bit. A pass of a ring is over when its call returns.
+//
 // The engine's thread only.
 #pragma once
 
@@ -42,7 +45,7 @@ class GpuPasses {
   void settle();
   void forget(const GpuContext& context) noexcept;  // it goes away
 
-  static int64_t bytes(const ModelConfig& config, int32_t pass_rows);
+  static int64_t bytes(const ModelConfig& config, int32_t pass_rows, bool ring);
 
  private:
   kernels::Gpu& gpu_;

@@ -3,11 +3,12 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <vector>
 
 #include "model/gpu_ring.h"
-#include "model/gpu_ring_passes.h"
+#include "model/gpu_ring_link.h"
 #include "model/model.h"
 
 namespace ringtide::model {
@@ -82,7 +83,7 @@ class GpuRingEngine final : public Engine {
  public:
   GpuRingEngine(int shards, const std::function<std::shared_ptr<kernels::Gpu>(int shard)>& open,
                 std::shared_ptr<const Model> model, const EngineOptions& options,
-                const GpuRingOptions& ring)
+                const GpuRingOptions& ring, UnitStore& units)
       : gpus_(shards), engines_(shards), threads_(shards) {
     try {
       all([&](int s) { gpus_[s] = open(s); });
@@ -90,11 +91,10 @@ class GpuRingEngine final : public Engine {
       for (const auto& gpu : gpus_) devices.push_back(gpu->info().index);
       all([&](int s) {
         if (s == 0)
-          links_ = gpus_[0]->make_ring(devices, ring.deadline,
-                                       GpuRingPasses::part_floats(model->config));
+          links_ = gpus_[0]->make_ring(devices, ring.deadline, part_floats(model->config));
       });
       all([&](int s) {
-        engines_[s] = make_gpu_shard_engine(gpus_[s], model, options, ring, links_->at(s));
+        engines_[s] = make_gpu_shard_engine(gpus_[s], model, options, ring, links_->at(s), units);
       });
     } catch (...) {
       release();
@@ -141,28 +141,55 @@ class GpuRingEngine final : public Engine {
   std::span<const float> logits(ContextId id) override {
     return first<std::span<const float>>([&](Engine& e) { return e.logits(id); });
   }
+  bool hand_over() override {
+    const auto each = of_each<char>([](Engine& e) { return e.hand_over(); });
+    return std::count(each.begin(), each.end(), 0) == 0;
+  }
+  bool store_pages(bool on) override {
+    return first<bool>([&](Engine& e) { return e.store_pages(on); });
+  }
   bool imagine(ContextId id, const PolicyConfig& policy, int64_t tokens) override {
     return first<bool>([&](Engine& e) { return e.imagine(id, policy, tokens); });
   }
 
+  // What shards hold and read is added up; what they do together is any one's.
   ContextStats stats(ContextId id) const override {
-    ContextStats sum = engines_[0]->stats(id);
-    for (size_t s = 1; s < engines_.size(); ++s) sum.gpu_bytes += engines_[s]->stats(id).gpu_bytes;
+    const auto each = of_each<ContextStats>([&](Engine& e) { return e.stats(id); });
+    ContextStats sum = each[0];
+    for (size_t s = 1; s < each.size(); ++s) {
+      sum.gpu_bytes += each[s].gpu_bytes;
+      sum.host_bytes += each[s].host_bytes;
+      sum.reads_store += each[s].reads_store;
+    }
+    sum.reads_ram = sum.units_selected - sum.reads_store;
     return sum;
   }
   EngineStats stats() const override {
-    EngineStats sum = engines_[0]->stats();
-    for (size_t s = 1; s < engines_.size(); ++s) {
-      sum.gpu_budget += engines_[s]->stats().gpu_budget;
-      sum.gpu_used += engines_[s]->stats().gpu_used;
+    const auto each = of_each<EngineStats>([](Engine& e) { return e.stats(); });
+    EngineStats sum = each[0];
+    for (size_t s = 1; s < each.size(); ++s) {
+      sum.ram_budget += each[s].ram_budget;
+      sum.ram_used += each[s].ram_used;
+      sum.gpu_budget += each[s].gpu_budget;
+      sum.gpu_used += each[s].gpu_used;
+      sum.unit_cache_bytes += each[s].unit_cache_bytes;
     }
     return sum;
   }
-  std::vector<UnitUse> last_used(ContextId id) const override { return engines_[0]->last_used(id); }
+  std::vector<UnitUse> last_used(ContextId id) const override {
+    return first<std::vector<UnitUse>>([&](Engine& e) { return e.last_used(id); });
+  }
+  int64_t units_awaited(ContextId id) const override {
+    const auto each = of_each<int64_t>([&](Engine& e) { return e.units_awaited(id); });
+    return std::accumulate(each.begin(), each.end(), int64_t{0});
+  }
 
  private:
+  static int64_t part_floats(const ModelConfig& c) {
+    return GpuRingLink::part_floats({c.heads, c.kv_heads, c.head_dim});
+  }
   // Where one shard breaks, the others are not left to wait for it.
-  void all(const std::function<void(int)>& body) {
+  void all(const std::function<void(int)>& body) const {
     const auto thrown = threads_.run([&](int s) {
       try {
         body(s);
@@ -186,7 +213,13 @@ class GpuRingEngine final : public Engine {
     if (cause) std::rethrow_exception(cause);
   }
   template <class Result, class Call>
-  Result first(const Call& call) {
+  std::vector<Result> of_each(const Call& call) const {
+    std::vector<Result> results(engines_.size());
+    all([&](int s) { results[s] = call(*engines_[s]); });
+    return results;
+  }
+  template <class Result, class Call>
+  Result first(const Call& call) const {
     Result result{};
     all([&](int s) {
       auto own = call(*engines_[s]);
@@ -209,15 +242,16 @@ class GpuRingEngine final : public Engine {
   std::vector<std::shared_ptr<kernels::Gpu>> gpus_;
   std::shared_ptr<RingLinks> links_;
   std::vector<std::unique_ptr<Engine>> engines_;  // each for its shard's thread
-  ShardThreads threads_;
+  mutable ShardThreads threads_;
 };
 
 }  // namespace
 
 std::unique_ptr<Engine> make_gpu_ring_engine(
     int shards, const std::function<std::shared_ptr<kernels::Gpu>(int shard)>& open,
-    std::shared_ptr<const Model> model, const EngineOptions& options, const GpuRingOptions& ring) {
-  return std::make_unique<GpuRingEngine>(shards, open, std::move(model), options, ring);
+    std::shared_ptr<const Model> model, const EngineOptions& options, const GpuRingOptions& ring,
+    UnitStore& units) {
+  return std::make_unique<GpuRingEngine>(shards, open, std::move(model), options, ring, units);
 }
 
 }  // namespace ringtide::model

@@ -23,20 +23,18 @@ int64_t rows_of(int32_t pass_rows) { return std::max(pass_rows, GpuRingPasses::k
 }  // namespace
 
 GpuRingPasses::GpuRingPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& weights,
-                             GpuRingMemory& memory, GpuAngles& angles,
-                             kernels::cuda::RingLink& link, uint64_t number,
+                             GpuRingMemory& memory, GpuAngles& angles, GpuRingLink& ring,
                              const GpuRingOptions& options, int32_t pass_rows)
     : gpu_(gpu),
       config_(model.config),
       memory_(memory),
       angles_(angles),
-      link_(link),
-      shard_(link.shard()),
-      shards_(link.shards()),
+      ring_(ring),
+      shard_(ring.shard()),
+      shards_(ring.shards()),
       shape_(heads_of(config_)),
       only_(options.only),
       rates_(options.rates),
-      number_(number),
       dense_(gpu, config_, weights, static_cast<int32_t>(rows_of(pass_rows))),
       x_(gpu, rows_of(pass_rows) * config_.hidden * 4),
       step_x_(gpu, int64_t{kFewRows} * config_.hidden * 4),
@@ -84,16 +82,12 @@ int64_t GpuRingPasses::bytes(const ModelConfig& c, int32_t pass_rows, int shards
          visitors(pass_rows, shards) * attended + (kFewRows + shards) * int64_t{c.hidden} * 4 +
          (kFewRows + 1) * int64_t{c.vocabulary} * 4 +
          GpuDense::bytes(c, static_cast<int32_t>(rows_of(pass_rows))) +
-         GpuAngles::bytes(c.head_dim, pass_rows) + 2 * shards * part_floats(c) * 4 +
+         GpuAngles::bytes(c.head_dim, pass_rows) +
          2 * (step_bytes(0) + split_bytes(rows_of(pass_rows), 0, shards));
 }
 
 int64_t GpuRingPasses::bytes_of_block(int shards) {
   return 2 * static_cast<int64_t>(sizeof(KvRef)) * (2 * kFewRows + shards);
-}
-
-int64_t GpuRingPasses::part_floats(const ModelConfig& c) {
-  return kernels::cuda::ring_part_floats(heads_of(c), kTogether);
 }
 
 kernels::cuda::Qkv GpuRingPasses::places(int layer, const TokenPlace* place) {
@@ -133,7 +127,7 @@ void GpuRingPasses::merge(int32_t rows) {
   merge.o = partial_.full();
   merge.lse = lse_.full();
   merge.merged = o_.half();
-  gpu_.ring_merge(link_, merge);
+  ring_.merge(merge);
 }
 
 void GpuRingPasses::together(GpuRingContext& context, int64_t first,

@@ -23,6 +23,7 @@
 #include "model/gpu_inputs.h"
 #include "model/gpu_ring.h"
 #include "model/gpu_ring_context.h"
+#include "model/gpu_ring_link.h"
 #include "model/gpu_sampler.h"
 
 namespace ringtide::model {
@@ -32,11 +33,10 @@ class GpuRingPasses {
   // Most tokens of together().
   static constexpr int32_t kTogether = 2 * GpuRingMemory::kPage;
 
-  // `number`: the link's next. `pass_rows`: the most of its own rows that a shard has in split(),
-  // rows_of_pass().
+  // `pass_rows`: the most of its own rows that a shard has in split(), rows_of_pass().
   GpuRingPasses(kernels::Gpu& gpu, const Model& model, const GpuWeights& weights,
-                GpuRingMemory& memory, GpuAngles& angles, kernels::cuda::RingLink& link,
-                uint64_t number, const GpuRingOptions& options, int32_t pass_rows);
+                GpuRingMemory& memory, GpuAngles& angles, GpuRingLink& ring,
+                const GpuRingOptions& options, int32_t pass_rows);
 
   // Tokens from a page's beginning on, which have their places and are the context's last. Waits
   // for the pass: it throws RingError.
@@ -55,14 +55,13 @@ class GpuRingPasses {
   void sample(std::span<GpuRingContext* const> contexts, std::span<const SamplingParams> params,
               std::span<TokenId> tokens);
   // Waits for all that was enqueued. Throws RingError.
-  void finish() { gpu_.ring_finish(link_); }
+  void finish() { ring_.finish(); }
   void forget(const GpuRingContext& context);  // it goes away
 
   static int32_t rows_of_pass(int32_t pass_tokens, int shards);
   static int64_t bytes(const ModelConfig& config, int32_t pass_rows, int shards);
   // What grows with each block of memory: the lists of blocks that passes read.
   static int64_t bytes_of_block(int shards);
-  static int64_t part_floats(const ModelConfig& config);
 
  private:
   using bf16 = kernels::cuda::bf16;
@@ -91,12 +90,11 @@ class GpuRingPasses {
   const ModelConfig& config_;
   GpuRingMemory& memory_;
   GpuAngles& angles_;
-  kernels::cuda::RingLink& link_;
+  GpuRingLink& ring_;
   const int shard_, shards_;
   const kernels::cuda::Heads shape_;
   const std::optional<kernels::ring::Mode> only_;
   const kernels::ring::Rates rates_;
-  uint64_t number_;  // of the link's next step
 
   GpuDense dense_;
   // Activations, (rows, ...).

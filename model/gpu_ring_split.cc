@@ -127,7 +127,7 @@ void GpuRingPasses::split(GpuRingContext& context, int64_t first, std::span<cons
     if (!placement.runs(other, {fresh.end - 1, fresh.end}).empty()) owner = other;
   const int64_t bytes = int64_t{config_.hidden} * 4;
   const float* mine = owner == shard_ ? x + int64_t{m - 1} * config_.hidden : x;
-  gpu_.ring_gather(link_, number_++, mine, bytes, last_.full(), Queue::Compute);
+  ring_.gather(mine, bytes, last_.full(), Queue::Compute);
   gpu_.copy(context.hidden(), last_.full(int64_t{owner} * config_.hidden), bytes);
   finish();
 }
@@ -136,9 +136,7 @@ void GpuRingPasses::pass_keys(const Split& s, int layer) {
   // A transfer waits for what was attended to before in the buffer that it fills.
   gpu_.record(*kv_ready_);
   gpu_.wait(Queue::Copy, *kv_ready_);
-  const auto bytes = [&](int64_t blocks) {
-    return static_cast<size_t>(blocks * memory_.block_bytes());
-  };
+  const auto bytes = [&](int64_t blocks) { return blocks * memory_.block_bytes(); };
   kernels::cuda::PrefillAttention attention = this->attention();
   attention.positions = s.position.device;
   attention.m = s.m;
@@ -147,9 +145,7 @@ void GpuRingPasses::pass_keys(const Split& s, int layer) {
     if (h + 1 < shards_) {
       if (h >= 2) gpu_.wait(Queue::Copy, *attended_[(h - 1) % 2]);
       std::byte* const next = memory_.at(memory_.receive_row(h % 2));
-      gpu_.ring_step(link_,
-                     {number_++, here, bytes(s.hops[h].blocks), next, bytes(s.hops[h + 1].blocks)},
-                     Queue::Copy);
+      ring_.step(here, bytes(s.hops[h].blocks), next, bytes(s.hops[h + 1].blocks), Queue::Copy);
       gpu_.record(*arrived_[h % 2], Queue::Copy);
       here = next;
     }
@@ -170,9 +166,8 @@ void GpuRingPasses::pass_keys(const Split& s, int layer) {
 void GpuRingPasses::pass_queries(const Split& s, int layer) {
   const int64_t row = dense_.q_row();
   const auto swap = [&](const auto* mine, auto* theirs, int64_t bytes_of_row, bool back) {
-    const auto out = static_cast<size_t>((back ? s.visitors : s.m) * bytes_of_row);
-    const auto in = static_cast<size_t>((back ? s.m : s.visitors) * bytes_of_row);
-    gpu_.ring_step(link_, {number_++, mine, out, theirs, in}, Queue::Copy);
+    ring_.step(mine, (back ? s.visitors : s.m) * bytes_of_row, theirs,
+               (back ? s.m : s.visitors) * bytes_of_row, Queue::Copy);
   };
   const auto ready = [&](kernels::Gpu::Event& done) {
     gpu_.record(done);

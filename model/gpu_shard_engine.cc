@@ -1,336 +1,187 @@
-// The engine of one GPU of a ring: contexts, and which of their tokens run in which pass.
+// The engine of one GPU of a ring: memory for sessions under `exact` and for those that keep units,
+// and which engine has which session.
 #include <algorithm>
-#include <cmath>
 #include <unordered_map>
 
-#include "model/gpu_ring.h"
+#include "model/gpu_passes.h"
 #include "model/gpu_ring_passes.h"
+#include "model/gpu_shared.h"
 
 namespace ringtide::model {
 namespace {
 
-constexpr int32_t kPage = GpuRingMemory::kPage;
+kernels::cuda::Heads heads_of(const ModelConfig& c) { return {c.heads, c.kv_heads, c.head_dim}; }
 
-// Blocks of memory that this GPU has room for, beside weights and activations.
-int64_t own_blocks(const Model& model, const EngineOptions& options, const kernels::GpuInfo& gpu,
-                   int shards) {
+// Of the device, for sessions. Nothing: sessions of that kind are refused.
+struct Room {
+  int64_t blocks = 0;  // under `exact`, of GpuRingMemory
+  int64_t bytes = 0;   // under other policies
+};
+
+// What this GPU has for both, beside weights and activations.
+int64_t own_room(const Model& model, const EngineOptions& options, const GpuRingOptions& ring,
+                 const kernels::GpuInfo& gpu, int shards) {
   if (const std::string why = GpuWeights::refusal(model); !why.empty())
     throw ModelError("a ring of GPUs cannot serve this model: " + why);
   const int64_t limit = options.gpu_memory > 0 ? std::min(options.gpu_memory, gpu.free_bytes)
                                                : gpu.free_bytes / 10 * 9;
-  const int32_t rows = GpuRingPasses::rows_of_pass(options.pass_tokens, shards);
-  const int64_t fixed =
-      GpuWeights::bytes(model) + GpuRingPasses::bytes(model.config, rows, shards) + limit / 64;
-  return std::max<int64_t>(0, limit - fixed) /
-         (GpuRingMemory::bytes(model.config, shards) + GpuRingPasses::bytes_of_block(shards));
+  const ModelConfig& c = model.config;
+  int64_t fixed = GpuWeights::bytes(model) + limit / 64 +
+                  2 * shards * GpuRingLink::part_floats(heads_of(c)) * 4;
+  if (ring.exact_share > 0)
+    fixed +=
+        GpuRingPasses::bytes(c, GpuRingPasses::rows_of_pass(options.pass_tokens, shards), shards);
+  if (ring.exact_share < 1) fixed += GpuPasses::bytes(c, options.pass_tokens, true);
+  return std::max<int64_t>(0, limit - fixed);
 }
 
-// The smallest of what the shards give: the link's first step.
-int64_t least(kernels::Gpu& gpu, kernels::cuda::RingLink& link, int64_t mine) {
-  std::vector<int64_t> all(link.shards());
-  const GpuBuffer here(gpu, 8), there(gpu, 8 * link.shards());
-  gpu.copy(here.as<int64_t>(), &mine, 8);
-  gpu.ring_gather(link, 0, here.as<int64_t>(), 8, there.as<int64_t>(),
-                  kernels::Gpu::Queue::Compute);
-  gpu.ring_finish(link);
-  gpu.copy(all.data(), there.as<int64_t>(), 8 * link.shards());
-  gpu.synchronize();
-  return *std::min_element(all.begin(), all.end());
+Room divide(int64_t room, const ModelConfig& config, double exact_share, int shards) {
+  const auto exact = static_cast<int64_t>(static_cast<double>(room) * exact_share);
+  const Room r{
+      exact / (GpuRingMemory::bytes(config, shards) + GpuRingPasses::bytes_of_block(shards)),
+      room - exact};
+  if (r.blocks == 0 && r.bytes == 0)
+    throw ModelError(
+        "a GPU of the ring has no memory left for sessions beside the model: raise "
+        "--gpu-memory, lower --pass-tokens or free some");
+  return r;
 }
 
 class GpuShardEngine final : public Engine {
  public:
-  GpuShardEngine(std::shared_ptr<kernels::Gpu> gpu, std::shared_ptr<const Model> model,
-                 const EngineOptions& options, const GpuRingOptions& ring,
-                 kernels::cuda::RingLink& link)
-      : gpu_(std::move(gpu)),
-        model_(std::move(model)),
-        options_(options),
-        link_(link),
-        blocks_(least(*gpu_, link, own_blocks(*model_, options, gpu_->info(), link.shards()))),
-        weights_(*gpu_, *model_),
-        angles_(*gpu_, model_->config.rope_inv_freq, pass_rows()),
-        memory_(*gpu_, model_->config, link.shards(), require(blocks_)),
-        passes_(*gpu_, *model_, weights_, memory_, angles_, link, 1, ring, pass_rows()) {}
-
-  void open(ContextId id, const PolicyConfig& config) override {
-    close(id);
-    contexts_[id] = make_context(config);
+  GpuShardEngine(const std::shared_ptr<kernels::Gpu>& gpu,
+                 const std::shared_ptr<const Model>& model, const EngineOptions& options,
+                 const GpuRingOptions& ring, kernels::cuda::RingLink& link, UnitStore& units)
+      : gpu_(gpu), options_(options), ring_(*gpu, link) {
+    // Where shards have unequal room, all take what the least has.
+    const int64_t own = own_room(*model, options, ring, gpu->info(), link.shards());
+    const Room room = divide(ring_.least(own), model->config, ring.exact_share, link.shards());
+    const GpuShared shared{gpu, model, std::make_shared<const GpuWeights>(*gpu, *model), options,
+                           &ring_};
+    if (room.blocks > 0) exact_ = make_gpu_exact_engine(shared, room.blocks, ring);
+    if (room.bytes > 0) window_ = make_gpu_window_engine(shared, room.bytes, units);
   }
 
-  void restore(ContextId id, const PolicyConfig& config, std::vector<TokenId> tokens,
-               std::vector<int32_t> block_lengths) override {
-    close(id);
-    History history = History::of(config, fingerprint(), tokens, block_lengths);
-    returns_.insert_or_assign(id, Back{std::move(history), make_context(config), 0});
+  void open(ContextId id, const PolicyConfig& policy) override { to(id, policy).open(id, policy); }
+  void restore(ContextId id, const PolicyConfig& policy, std::vector<TokenId> tokens,
+               std::vector<int32_t> lengths) override {
+    to(id, policy).restore(id, policy, std::move(tokens), std::move(lengths));
   }
-
   Replay replay(ContextId id) override {
-    const auto found = returns_.find(id);
-    if (found == returns_.end()) return {.finished = true};
-    Back& back = found->second;
-    try {
-      if (back.context->processed() < back.history.tokens()) {
-        const auto block = back.history.block(back.blocks++);
-        const auto length = static_cast<int32_t>(block.size());
-        run_blocks(*back.context, block, {&length, 1});
-      }
-    } catch (...) {
-      close(id);
-      throw;
-    }
-    const int64_t done = back.context->processed(), total = back.history.tokens();
-    if (done == total) {
-      contexts_[id] = std::move(back.context);
-      returns_.erase(found);
-    }
-    return {done, total, done == total};
+    const auto found = engines_.find(id);
+    return found == engines_.end() ? Replay{.finished = true} : found->second->replay(id);
   }
-
   void close(ContextId id) override {
-    if (const auto found = contexts_.find(id); found != contexts_.end())
-      passes_.forget(*found->second);
-    contexts_.erase(id);
-    returns_.erase(id);
+    if (const auto found = engines_.find(id); found != engines_.end()) found->second->close(id);
+    engines_.erase(id);
   }
-  bool has(ContextId id) const override { return contexts_.contains(id) || returns_.contains(id); }
+  bool has(ContextId id) const override {
+    const auto found = engines_.find(id);
+    return found != engines_.end() && found->second->has(id);
+  }
 
   void prefill(ContextId id, std::span<const TokenId> tokens) override {
-    const auto length = static_cast<int32_t>(tokens.size());
-    prefill(id, tokens, {&length, 1});
+    of(id).prefill(id, tokens);
   }
   void prefill(ContextId id, std::span<const TokenId> tokens,
                std::span<const int32_t> lengths) override {
-    GpuRingContext& context = get(id);
-    const int64_t block = context.history().policy().block;
-    int64_t at = context.processed(), sum = 0;
-    for (const int32_t length : lengths) {
-      if (length <= 0 || at % block + length > block)
-        throw std::logic_error("prefill: tokens must be whole execution blocks");
-      at += length;
-      sum += length;
-    }
-    if (lengths.empty() || sum != static_cast<int64_t>(tokens.size()))
-      throw std::logic_error("prefill: lengths must cover the tokens");
-    try {
-      run_blocks(context, tokens, lengths);
-    } catch (...) {
-      close(id);
-      throw;
-    }
+    of(id).prefill(id, tokens, lengths);
   }
-
   void decode(std::span<const DecodeRow> rows) override {
-    for (const DecodeRow& row : rows) get(row.context);
+    for (const DecodeRow& row : rows) of(row.context);
     try {
-      constexpr size_t kMost = kernels::cuda::kFewRows;
-      for (size_t at = 0; at < rows.size(); at += kMost) {
-        std::vector<GpuRingPasses::Row> now;
-        for (const DecodeRow& row : rows.subspan(at, std::min(kMost, rows.size() - at)))
-          now.push_back({&get(row.context), row.token});
-        decode_rows(now);
-      }
+      by_engine(rows, [](Engine& engine, std::span<const DecodeRow> own, std::span<const size_t>) {
+        engine.decode(own);
+      });
     } catch (...) {
       for (const DecodeRow& row : rows) close(row.context);
       throw;
     }
   }
-
   TokenId sample(ContextId id, const SamplingParams& params) override {
-    const SampleRow row{id, params};
-    TokenId token;
-    sample({&row, 1}, {&token, 1});
-    return token;
+    return of(id).sample(id, params);
   }
   void sample(std::span<const SampleRow> rows, std::span<TokenId> tokens) override {
-    std::vector<GpuRingContext*> contexts;
-    std::vector<SamplingParams> params;
-    for (const SampleRow& row : rows) {
-      contexts.push_back(&started(row.context));
-      params.push_back(row.params);
-    }
-    passes_.sample(contexts, params, tokens);
+    by_engine(rows,
+              [&](Engine& engine, std::span<const SampleRow> own, std::span<const size_t> places) {
+                std::vector<TokenId> sampled(own.size());
+                engine.sample(own, sampled);
+                for (size_t i = 0; i < places.size(); ++i) tokens[places[i]] = sampled[i];
+              });
+  }
+  std::span<const float> logits(ContextId id) override { return of(id).logits(id); }
+  bool hand_over() override { return !window_ || window_->hand_over(); }
+  bool store_pages(bool on) override { return window_ && window_->store_pages(on); }
+  bool imagine(ContextId id, const PolicyConfig& policy, int64_t tokens) override {
+    return to(id, policy).imagine(id, policy, tokens);
   }
 
-  std::span<const float> logits(ContextId id) override {
-    GpuRingContext& context = started(id);
-    logits_.resize(model_->config.vocabulary);
-    float* const logits = passes_.logits(context);
-    passes_.finish();
-    gpu_->copy(logits_.data(), logits, static_cast<int64_t>(logits_.size() * sizeof(float)));
-    gpu_->synchronize();
-    return logits_;
-  }
-
-  bool imagine(ContextId id, const PolicyConfig& config, int64_t tokens) override {
-    open(id, config);
-    GpuRingContext& context = get(id);
-    const std::vector<TokenId> zeros(config.block);
-    for (int64_t at = 0; at + config.block <= tokens; at += config.block) {
-      context.grow(config.block);
-      context.finish(zeros);
-    }
-    uint64_t seed = id << 32;
-    const std::vector<int64_t>& blocks = context.blocks();
-    for (size_t i = 0, end; i < blocks.size(); i = end) {
-      for (end = i + 1; end < blocks.size() && blocks[end] == blocks[end - 1] + 1;) ++end;
-      for (int l = 0; l < model_->config.layers; ++l)
-        gpu_->fill_normal(reinterpret_cast<kernels::cuda::bf16*>(memory_.at(
-                              int64_t{l} * memory_.layer_rows() + memory_.row(blocks[i]))),
-                          static_cast<int64_t>(end - i) * memory_.block_bytes() / 2, 1.0f, ++seed);
-    }
-    gpu_->fill(context.hidden(), 0, int64_t{model_->config.hidden} * 4);
-    gpu_->synchronize();
-    return true;
-  }
-
-  ContextStats stats(ContextId id) const override {
-    const GpuRingContext& context = *contexts_.at(id);
-    return {.tokens = context.processed(),
-            .index_bytes = context.history().bytes(),
-            .gpu_bytes = static_cast<int64_t>(context.blocks().size()) * layers_bytes()};
-  }
+  ContextStats stats(ContextId id) const override { return engines_.at(id)->stats(id); }
   EngineStats stats() const override {
-    return {.gpu_budget = blocks_ * layers_bytes(),
-            .gpu_used = memory_.used(link_.shard()) * layers_bytes(),
-            .contexts = static_cast<int64_t>(contexts_.size())};
+    EngineStats sum = window_ ? window_->stats() : EngineStats{};
+    if (!exact_) return sum;
+    const EngineStats exact = exact_->stats();
+    sum.gpu_budget += exact.gpu_budget;
+    sum.gpu_used += exact.gpu_used;
+    sum.contexts += exact.contexts;
+    return sum;
   }
-  std::vector<UnitUse> last_used(ContextId) const override { return {}; }
+  std::vector<UnitUse> last_used(ContextId id) const override {
+    return engines_.at(id)->last_used(id);
+  }
+  int64_t units_awaited(ContextId id) const override { return engines_.at(id)->units_awaited(id); }
 
  private:
-  struct Back {
-    History history;
-    std::unique_ptr<GpuRingContext> context;
-    size_t blocks;  // of the history that have run
-  };
-
-  int32_t pass_rows() const {
-    return GpuRingPasses::rows_of_pass(options_.pass_tokens, link_.shards());
-  }
-  std::string fingerprint() const {
-    return model_->fingerprint + "/bf16-gpu-ring/" + std::to_string(link_.shards());
-  }
-  int64_t layers_bytes() const { return model_->config.layers * memory_.block_bytes(); }
-
-  std::unique_ptr<GpuRingContext> make_context(const PolicyConfig& config) {
-    validate(config);
-    if (const std::string why = gpu_ring_refusal(config, options_); !why.empty())
+  // Where a context is from now on, also if its engine refuses it.
+  Engine& to(ContextId id, const PolicyConfig& policy) {
+    close(id);
+    validate(policy);
+    if (const std::string why = gpu_refusal(policy, options_); !why.empty())
       throw ModelError("this policy cannot be served: " + why);
-    return std::make_unique<GpuRingContext>(History(config, fingerprint()), *gpu_, memory_, angles_,
-                                            link_.shard(), link_.shards(), model_->config.hidden);
+    const auto& engine = policy.kind == PolicyKind::Exact ? exact_ : window_;
+    if (!engine)
+      throw ModelError("this ring of GPUs has no memory for sessions under " +
+                       to_string(policy.kind));
+    engines_[id] = engine.get();
+    return *engine;
   }
-  GpuRingContext& get(ContextId id) {
-    const auto found = contexts_.find(id);
-    if (found == contexts_.end())
+  Engine& of(ContextId id) const {
+    const auto found = engines_.find(id);
+    if (found == engines_.end())
       throw std::logic_error("context " + std::to_string(id) + " is not open");
     return *found->second;
   }
-  GpuRingContext& started(ContextId id) {
-    GpuRingContext& context = get(id);
-    if (context.processed() == 0) throw std::logic_error("logits: nothing has been processed");
-    return context;
-  }
-
-  void decode_rows(std::span<const GpuRingPasses::Row> rows) {
-    for (const auto& row : rows) row.context->grow(1);
-    passes_.decode(rows);
-    for (const auto& row : rows) row.context->finish({&row.token, 1});
-  }
-
-  // How a block runs follows from where it begins and how long it is: its tokens up to a page's
-  // beginning together, and so the others if they are few; else split.
-  static int64_t to_page(int64_t position, int64_t length) {
-    return std::min(length, (kPage - position % kPage) % kPage);
-  }
-  static bool splits(int64_t position, int64_t length) {
-    return length - to_page(position, length) > GpuRingPasses::kTogether;
-  }
-
-  void run_blocks(GpuRingContext& context, std::span<const TokenId> tokens,
-                  std::span<const int32_t> lengths) {
-    while (!lengths.empty()) {
-      // Blocks that are split and begin with a page share a pass.
-      const int64_t first = context.processed();
-      int64_t n = lengths[0];
-      size_t blocks = 1;
-      const auto joins = [&](int64_t at, int64_t length) {
-        return at % kPage == 0 && splits(at, length);
-      };
-      if (joins(first, n)) {
-        while (blocks < lengths.size() && joins(first + n, lengths[blocks]) &&
-               n + lengths[blocks] <= options_.pass_tokens)
-          n += lengths[blocks++];
+  // call(engine, its rows, their places), in one order on all shards.
+  template <class Row, class Call>
+  void by_engine(std::span<const Row> rows, const Call& call) const {
+    for (Engine* engine : {exact_.get(), window_.get()}) {
+      std::vector<Row> own;
+      std::vector<size_t> places;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        if (&of(rows[i].context) != engine) continue;
+        own.push_back(rows[i]);
+        places.push_back(i);
       }
-      run_pass(context, first, tokens.first(n), lengths.first(blocks));
-      tokens = tokens.subspan(n);
-      lengths = lengths.subspan(blocks);
+      if (!own.empty()) call(*engine, std::span<const Row>(own), std::span<const size_t>(places));
     }
   }
 
-  void run_pass(GpuRingContext& context, int64_t first, std::span<const TokenId> tokens,
-                std::span<const int32_t> lengths) {
-    const auto n = static_cast<int64_t>(tokens.size());
-    if (n == 1) {
-      const GpuRingPasses::Row row{&context, tokens[0]};
-      return decode_rows({&row, 1});
-    }
-    for (const int32_t length : lengths) context.grow(length);
-    const int64_t head = to_page(first, n), most = GpuRingPasses::kTogether;
-    if (n <= most) {
-      passes_.together(context, first, tokens);
-    } else {
-      if (head > 0) passes_.together(context, first, tokens.first(head));
-      if (n - head > most)
-        passes_.split(context, first + head, tokens.subspan(head));
-      else if (n > head)
-        passes_.together(context, first + head, tokens.subspan(head));
-    }
-    for (const int32_t length : lengths) {
-      context.finish(tokens.first(length));
-      tokens = tokens.subspan(length);
-    }
-  }
-
-  static int64_t require(int64_t blocks) {
-    if (blocks > 0) return blocks;
-    throw ModelError(
-        "a GPU of the ring has no memory left for sessions beside the model: raise "
-        "--gpu-memory, lower --pass-tokens or free some");
-  }
-
-  // Constant after construction.
   const std::shared_ptr<kernels::Gpu> gpu_;
-  const std::shared_ptr<const Model> model_;
   const EngineOptions options_;
-  kernels::cuda::RingLink& link_;
-  const int64_t blocks_;  // of memory, on every shard
-  // The engine's thread.
-  GpuWeights weights_;
-  GpuAngles angles_;
-  GpuRingMemory memory_;
-  GpuRingPasses passes_;
-  std::unordered_map<ContextId, std::unique_ptr<GpuRingContext>> contexts_;
-  std::unordered_map<ContextId, Back> returns_;  // on their way back
-  std::vector<float> logits_;
+  GpuRingLink ring_;
+  std::unique_ptr<Engine> exact_, window_;  // null: no room for such sessions
+  std::unordered_map<ContextId, Engine*> engines_;
 };
 
 }  // namespace
-
-std::string gpu_ring_refusal(const PolicyConfig& policy, const EngineOptions& options) {
-  if (policy.kind != PolicyKind::Exact)
-    return "a ring of GPUs serves exact; " + to_string(policy.kind) + " runs on one GPU";
-  if (policy.block > options.pass_tokens)
-    return "block (" + std::to_string(policy.block) + ") must be at most " +
-           std::to_string(options.pass_tokens);
-  return "";
-}
 
 std::unique_ptr<Engine> make_gpu_shard_engine(std::shared_ptr<kernels::Gpu> gpu,
                                               std::shared_ptr<const Model> model,
                                               const EngineOptions& options,
                                               const GpuRingOptions& ring,
-                                              kernels::cuda::RingLink& link) {
-  return std::make_unique<GpuShardEngine>(std::move(gpu), std::move(model), options, ring, link);
+                                              kernels::cuda::RingLink& link, UnitStore& units) {
+  return std::make_unique<GpuShardEngine>(std::move(gpu), std::move(model), options, ring, link,
+                                          units);
 }
 
 }  // namespace ringtide::model

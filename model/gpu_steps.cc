@@ -21,8 +21,8 @@ using kernels::cuda::Vote;
 namespace {
 
 // A bound that a step's lists rarely outgrow: each growth captures its graph anew.
-int32_t rounded(size_t n, int32_t least) {
-  return static_cast<int32_t>(std::bit_ceil(std::max(n, static_cast<size_t>(least))));
+int32_t rounded(int64_t n, int64_t least) {
+  return static_cast<int32_t>(std::bit_ceil(static_cast<uint64_t>(std::max(n, least))));
 }
 
 template <class T>
@@ -77,7 +77,7 @@ GpuSteps::GpuSteps(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
       q_near_(gpu, c.layers * layer_q() * 2),
       q_far_(gpu, layer_q() * 2),
       q_lookup_(gpu, layer_q() * 2),
-      o_(gpu, layer_q() * 2),
+      o_(gpu, home.ring, shape_, kFewRows),
       logits_(gpu, int64_t{kFewRows} * c.vocabulary * 4),
       attention_scratch_(gpu),
       inputs_(gpu),
@@ -87,26 +87,23 @@ GpuSteps::GpuSteps(kernels::Gpu& gpu, const ModelConfig& c, const GpuWeights& we
 
 GpuSteps::~GpuSteps() = default;
 
-int64_t GpuSteps::bytes(const ModelConfig& c) {
+int64_t GpuSteps::bytes(const ModelConfig& c, bool ring) {
   const int64_t q = int64_t{c.heads} * c.head_dim;
   return int64_t{kFewRows} *
-         (8 * int64_t{c.hidden} + 4 * int64_t{c.vocabulary} + 2 * (c.layers + 3) * q);
+             (8 * int64_t{c.hidden} + 4 * int64_t{c.vocabulary} + 2 * (c.layers + 2) * q) +
+         GpuAttended::bytes({c.heads, c.kv_heads, c.head_dim}, kFewRows, ring);
 }
 
 GpuSteps::Bounds GpuSteps::bounds(std::span<const Row> rows) const {
   const GpuContext& any = *rows[0].context;
   const PolicyConfig& policy = any.policy().config();
-  size_t near = 0, far = 0;
-  int64_t sealed = 0;
-  std::vector<KvRef> refs;
+  int64_t near = 0, far = 0, sealed = 0;
+  // The same on all shards of a ring, so that all capture at the same step.
   for (const Row& row : rows) {
     const int64_t p = row.context->processed();
-    refs.clear();
-    row.context->near(p, p + 1, refs);
-    near = std::max(near, refs.size());
-    refs.clear();
-    row.context->far(p, p + 1, refs);
-    far = std::max(far, refs.size());
+    const GpuContext::Most most = row.context->most(p, p + 1);
+    near = std::max(near, most.near);
+    far = std::max(far, most.far);
     sealed = std::max(sealed, row.context->sealed());
   }
   const bool retrieves = any.retrieves() && sealed > 0;
@@ -216,6 +213,7 @@ GpuSteps::Step GpuSteps::describe(std::span<const Row> rows, const Bounds& b) {
 // would do anyway.
 void GpuSteps::expect(std::span<GpuContext* const> contexts, const GpuSampler& sampler) {
   drop_expected();
+  if (home_.ring) return;
   if (contexts.empty() || !std::equal(contexts.begin(), contexts.end(), rows_.begin(), rows_.end()))
     return;
   std::vector<Row> rows;
@@ -310,10 +308,9 @@ void GpuSteps::decode(std::span<const Row> rows) {
   logits_valid_ = true;
   if (b.select > 0)
     for (int32_t r = 0; r < b.rows; ++r) lookup_.owe(*rows[r].context, 0, r);
-  if (b.represents) {
-    learn(*step_);
-    represent_sealed(rows);
-  }
+  if (b.represents) learn(*step_);
+  if (home_.ring) home_.ring->finish();
+  if (b.represents) represent_sealed(rows);
   constexpr int32_t kOne = 1;
   for (const Row& row : rows) row.context->finish({&row.token, 1}, {&kOne, 1});
 }
@@ -332,12 +329,13 @@ void GpuSteps::run_expected(std::span<const Row> rows) {
 }
 
 void GpuSteps::run_described(std::span<const Row> rows, const Bounds& b) {
-  GpuContext* careful = nullptr;
-  for (const Row& row : rows)
-    if (row.context->index().absent() > 0) careful = row.context;
-  if (careful && rows.size() > 1)
-    throw std::logic_error("decode: a context with units in the store needs a step of its own");
   make_room(rows, b);
+  const bool absent = home_.any(std::any_of(rows.begin(), rows.end(), [](const Row& row) {
+    return row.context->index().absent() > 0;
+  }));
+  if (absent && rows.size() > 1)
+    throw std::logic_error("decode: a context with units in the store needs a step of its own");
+  GpuContext* const careful = absent ? rows[0].context : nullptr;
   step_ = std::make_unique<Step>(describe(rows, b));
   inputs_.send();
   // A graph is captured once a shape of step comes again: the first run also loads what it needs.
@@ -381,7 +379,7 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
   attention.near_band = s.near_band.device;
   attention.far_band = s.far_band.device;
   attention.scale = c.attention_scale;
-  attention.o = o_.half();
+  o_.take(attention, 0);
   attention.scratch = attention_scratch_.full();
   const GpuGuess::Inputs guess{.place = s.place.device,
                                .angle = s.angle.device,
@@ -416,7 +414,7 @@ void GpuSteps::run(const Step& s, GpuContext* careful) {
     attention.q_near = q_near_.half(l * layer_q());
     attention.q_far = any.true_distance() ? attention.q_near : q_far_.half();
     gpu_.decode_attention(attention);
-    dense_.after_attention(l, o_.half(), b.rows, x, GpuDense::Path::Few);
+    dense_.after_attention(l, o_.whole(b.rows), b.rows, x, GpuDense::Path::Few);
   }
   dense_.logits(x, b.rows, logits_.full());
 }

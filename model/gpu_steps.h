@@ -10,6 +10,8 @@
 // brings the units of the guess meanwhile, as many as come before the lookup itself, which then finds
 // most of what it chooses in slots.
 //
+// Shards of a ring make each step together, and start none ahead.
+//
 // The engine's thread only.
 #pragma once
 
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "kernels/gpu.h"
+#include "model/gpu_attended.h"
 #include "model/gpu_buffer.h"
 #include "model/gpu_context.h"
 #include "model/gpu_dense.h"
@@ -60,7 +63,7 @@ class GpuSteps {
   void leave(GpuContext& context);
   void forget(const GpuContext& context) noexcept;
 
-  static int64_t bytes(const ModelConfig& config);
+  static int64_t bytes(const ModelConfig& config, bool ring);
 
  private:
   struct Step;   // what a step reads
@@ -95,7 +98,8 @@ class GpuSteps {
   // (kFewRows, ...)
   GpuBuffer x_, last_x_;                // hidden, float32: residual stream; that of the step before
   GpuBuffer q_near_;                    // heads * head_dim, of every layer: (layers, kFewRows, ...)
-  GpuBuffer q_far_, q_lookup_, o_;      // heads * head_dim
+  GpuBuffer q_far_, q_lookup_;          // heads * head_dim
+  GpuAttended o_;
   GpuBuffer logits_;                    // vocabulary, float32
   GpuBuffer attention_scratch_;
   GpuInputs inputs_, seal_inputs_;

@@ -2,7 +2,7 @@
 compares with a daemon that was never killed: every acknowledged byte and token is there, none is
 doubled, and the greedy continuation is the same.
 
-    crash_test.py [--kills N] [--seed S] [--device DEVICE [--shards N]]
+    crash_test.py [--kills N] [--seed S] [--exact] [--device DEVICE [--shards N]]
 """
 
 import argparse
@@ -223,9 +223,10 @@ def main():
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--device", help="as of ringtide serve (default: the processor)")
-    parser.add_argument("--shards", type=int, default=1, help="GPUs of a ring; sessions are exact")
+    parser.add_argument("--shards", type=int, default=1, help="GPUs of a ring")
+    parser.add_argument("--exact", action="store_true", help="sessions under exact, not infllm")
     options = parser.parse_args()
-    shape, flags = {}, ["--policy", "exact"] if options.shards > 1 else SMALL_POLICY
+    shape, flags = {}, ["--policy", "exact"] if options.exact else SMALL_POLICY
     if options.device:
         shape, flags = SHAPE, [*flags, "--device", options.device, "--gpu-memory", "1G"]
     if options.shards > 1:

@@ -6,11 +6,12 @@ import signal
 import tempfile
 import unittest
 
-from harness import FAILED, OK, USAGE, Case, make_model, run, wait_until
+from harness import FAILED, OK, SMALL_POLICY, USAGE, Case, make_model, run, wait_until
 
 # A model that a GPU's kernels serve.
 SHAPE = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 96}
 EXACT = ["--policy", "exact"]
+UNITS_OF_12 = ["--policy", "infllm", "--window", 96, "--unit", 12, "--block", 48, "--sinks", 4]
 TEXT = ("the quick onyx goblin jumps over a lazy dwarf; " * 30).encode()
 
 
@@ -32,13 +33,13 @@ class Gpu(Case):
         self.assertEqual(len(result.tokens), count)
         return result.tokens
 
-    def answers(self, *flags, kill=False):
+    def answers(self, *flags, kill=False, policy=EXACT):
         """Of two rounds; between them the daemon may be killed."""
-        daemon = self.daemon(*flags, policy=EXACT)
+        daemon = self.daemon(*flags, policy=policy)
         first = self.answer(daemon, text=TEXT)
         if kill:
             daemon.stop(signal.SIGKILL)
-            daemon = self.daemon(*flags, policy=EXACT)
+            daemon = self.daemon(*flags, policy=policy)
         second = self.answer(daemon, text=b"and then?")
         daemon.stop()
         os.rename(self.store, self.store + "." + str(len(os.listdir(self.folder))))
@@ -77,17 +78,23 @@ class Gpu(Case):
         self.assertEqual(shown["retrieved"]["recomputed"], 0)
 
     def test_a_ring_answers_as_one_gpu_and_after_a_crash(self):
-        alone = self.answers("--device", "cuda")
-        for device in ("cuda", "cuda:1,0", "cuda:1,1"):
-            flags = ("--device", device, "--shards", 2)
-            self.assertEqual(self.answers(*flags), alone, device)
-        self.assertEqual(self.answers(*flags, kill=True), alone)
+        for policy in (EXACT, SMALL_POLICY):
+            alone = self.answers("--device", "cuda", policy=policy)
+            for device in ("cuda", "cuda:1,0", "cuda:1,1"):
+                flags = ("--device", device, "--shards", 2)
+                self.assertEqual(self.answers(*flags, policy=policy), alone, device)
+            self.assertEqual(self.answers(*flags, kill=True, policy=policy), alone)
 
     def test_a_gpu_of_a_ring_fails(self):
-        alone = self.answers("--device", "cuda")
+        for policy in (EXACT, SMALL_POLICY):
+            self.a_gpu_fails(policy)
+            self.folder = tempfile.mkdtemp(dir=self.folder)
+
+    def a_gpu_fails(self, policy):
+        alone = self.answers("--device", "cuda", policy=policy)
         fault = os.environ["FAKE_GPU_FAULT"] = self.path("fault")
         self.addCleanup(os.environ.pop, "FAKE_GPU_FAULT")
-        daemon = self.daemon("--device", "cuda", "--shards", 2, policy=EXACT)
+        daemon = self.daemon("--device", "cuda", "--shards", 2, policy=policy)
         self.assertEqual(self.answer(daemon, text=TEXT), alone[0])
         self.path("fault", b"")
         self.assertEqual(self.answer(daemon, text=b"and then?"), alone[1])
@@ -105,11 +112,16 @@ class Gpu(Case):
         # Half of one GPU each, where the others have one each.
         self.assertLess(shared.ready["budget"]["gpu"], 0.7 * daemon.ready["budget"]["gpu"])
 
-    def test_a_ring_refuses_policies_it_cannot_serve_and_goes_on(self):
+    def test_a_ring_serves_all_policies_and_refuses_what_a_gpu_does(self):
         daemon = self.daemon("--device", "cuda", "--shards", 2, policy=EXACT)
         self.answer(daemon, text=TEXT)
-        refused = self.ask(daemon, "--policy", "infllm", "--append", "-", session="other", text=TEXT)
-        self.assert_fails(refused, USAGE, "a ring of GPUs serves exact", "infllm")
+        other = self.ask(daemon, *SMALL_POLICY, "--append", "-", "--generate", "--max-tokens", 5,
+                         session="other", text=TEXT)
+        session = other.event("done")["session"]
+        self.assertEqual(session["policy"], "infllm")
+        self.assertGreater(session["units"], 2)
+        refused = self.ask(daemon, *UNITS_OF_12, "--append", "-", session="third", text=TEXT)
+        self.assert_fails(refused, USAGE, "unit (12)")
         self.answer(daemon, text=b"go on")
 
     def test_what_cannot_be_had(self):
@@ -126,7 +138,7 @@ class Gpu(Case):
         refused(USAGE, "--device", "cuda:0,1", "says", "--shards")
         for wrong in ("cuda:", "cuda:0,", "cuda:,1", "cuda:-1", "cuda:x", "cuda:100"):
             refused(USAGE, "--device", wrong, "says", wrong, "cuda:N,N")
-        refused(FAILED, "--shards", 2, "--device", "cuda", "says", "ring of GPUs", "exact")
+        refused(FAILED, *UNITS_OF_12, "--shards", 2, "--device", "cuda", "says", "unit (12)")
         refused(USAGE, *exact, 2, "--device", "cuda", "--shard-listen", "127.0.0.1", "says",
                 "processors")
 

@@ -42,7 +42,11 @@ struct EngineKind {
   int32_t least_unit = 1;
   bool true_positions = true;  // of infllm
   bool keeps_exact = false;    // under `exact` everything stays on the device
+  // It is another engine's then, which stores nothing and rounds in another way.
+  bool exact_apart = false;
   bool joins_blocks = true;    // what is run again goes in few passes, else a block a pass
+
+  bool stores(PolicyKind policy) const { return policy != PolicyKind::Exact || !exact_apart; }
 };
 inline std::ostream& operator<<(std::ostream& out, const EngineKind& kind) {
   return out << kind.name;

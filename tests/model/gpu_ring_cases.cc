@@ -112,11 +112,44 @@ TEST_P(GpuRing, ARestoredSessionHasTheSameBits) {
   restore_and_compare(p, r, want, "run again from its tokens");
 }
 
-TEST_P(GpuRing, OtherPoliciesAreRefused) {
-  EXPECT_THROW(engine->open(1, small_policy(PolicyKind::InfLlm)), model::ModelError);
-  EXPECT_THROW(engine->open(1, small_policy(PolicyKind::Streaming)), model::ModelError);
-  PolicyConfig longer = long_blocks(2048);
-  EXPECT_THROW(engine->open(1, longer), model::ModelError);
+TEST_P(GpuRing, RefusesWhatAGpuDoes) {
+  EXPECT_THROW(engine->open(1, long_blocks(2048)), model::ModelError);
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.true_positions = true;
+  EXPECT_THROW(engine->open(1, p), model::ModelError);
+  EXPECT_FALSE(engine->has(1));
+}
+
+// A step of rows under several policies, which different engines of each GPU run.
+TEST_P(GpuRing, PoliciesShareSteps) {
+  std::vector<std::vector<float>> results;
+  std::vector<TokenId> tokens;
+  for (const bool together : {false, true}) {
+    auto e = make(units);
+    std::vector<Runner> runners;
+    for (const model::ContextId id : {0, 1, 2, 3}) {
+      const PolicyConfig p = id % 2 ? long_blocks() : small_policy(PolicyKind::InfLlm);
+      e->open(id, p);
+      runners.push_back({*e, id, BlockPlan(p.block), {}});
+      runners.back().append(random_tokens(id, 100 + 60 * static_cast<int64_t>(id)));
+      runners.back().finish_prompt();
+    }
+    for (int step = 0; step < 20; ++step) {
+      std::vector<model::SampleRow> asked;
+      std::vector<model::DecodeRow> rows;
+      std::vector<TokenId> sampled(4);
+      for (Runner& r : runners) asked.push_back({r.id, {}});
+      e->sample(asked, sampled);
+      for (size_t i = 0; i < 4; ++i) rows.push_back({runners[i].id, sampled[i]});
+      if (together) {
+        e->decode(rows);
+      } else {
+        for (const auto& row : rows) e->decode({&row, 1});
+      }
+    }
+    for (Runner& r : runners) results.push_back(r.logits());
+  }
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(same(results[i], results[i + 4])) << i;
 }
 
 TEST_P(GpuRing, NoMoreRoomClosesTheContextAndTheRingGoesOn) {

@@ -2,6 +2,7 @@
 // a reason. Two shards may share a GPU.
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 
 #include "kernels/gpu_load.h"
 #include "tests/model/gpu_ring_kind.h"
@@ -48,6 +49,15 @@ INSTANTIATE_TEST_SUITE_P(Device, GpuRing, ::testing::ValuesIn([]() -> std::vecto
                          }()));
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GpuRing);
 
+// What engines do under all policies.
+std::vector<EngineKind> all_policies() {
+  if (devices() == 0) return {};
+  return {gpu_ring_of_all("Two", 2, open_next)};
+}
+INSTANTIATE_TEST_SUITE_P(DeviceRing, AnyEngine, ::testing::ValuesIn(all_policies()));
+INSTANTIATE_TEST_SUITE_P(DeviceRing, AnyRestore, ::testing::ValuesIn(all_policies()));
+INSTANTIATE_TEST_SUITE_P(DeviceRing, GpuEngine, ::testing::ValuesIn(all_policies()));
+
 TEST(GpuRingModes, HaveTheSameBits) {
   if (devices() == 0) GTEST_SKIP() << kernels::open_gpu().reason;
   const auto logits = logits_either_way(open_next);
@@ -93,6 +103,56 @@ TEST(GpuRingTokens, EqualThoseOfOneGpu) {
   }
   std::printf("%d of 64 tokens equal\n", same);
   EXPECT_GE(same, 60);
+}
+
+// Under `infllm`, along the same tokens: what one GPU tells apart by little may be told apart
+// otherwise. So may units, of which random ones are all of about the same relevance: that choices
+// are those of the definition is for AnyEngine.
+TEST(GpuRingUnits, AreChosenAsByOneGpu) {
+  if (devices() == 0) GTEST_SKIP() << kernels::open_gpu().reason;
+  EngineKind kind = wide(gpu_ring_of_all("", 2, open_next));
+  kind.shape.layers = 4;
+  const SmallModel m = small_model(5, kind.shape);
+  MemoryUnits of_ring, of_one;
+  EngineOptions options;
+  options.gpu_memory = int64_t{256} << 20;
+  options.ram_budget = int64_t{256} << 20;
+  const auto ring = kind.make(m.model, options, of_ring);
+  options.pass_tokens = 1024;
+  const auto one = model::make_gpu_engine(device(0), m.model, options, of_one);
+  PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  p.window = 64;
+  p.sinks = 16;
+  p.unit = 16;
+  p.block = 64;
+  p.select = 8;
+  const auto prompt = random_tokens(9, 40 * 64);
+  const std::vector<int32_t> lengths(40, 64);
+  for (Engine* e : {ring.get(), one.get()}) {
+    e->open(1, p);
+    e->prefill(1, prompt, lengths);
+  }
+  for (Engine* e : {ring.get(), one.get()}) e->last_used(1);  // of the prompt
+  int same = 0, chosen = 0, both = 0;
+  for (int step = 0; step < 64; ++step) {
+    const auto a = ring->logits(1), b = one->logits(1);
+    const auto best = std::max_element(b.begin(), b.end()) - b.begin();
+    same += std::max_element(a.begin(), a.end()) - a.begin() == best;
+    const model::DecodeRow row{1, static_cast<TokenId>(best)};
+    ring->decode({&row, 1});
+    one->decode({&row, 1});
+    std::map<int64_t, int64_t> layers;
+    for (const auto& use : one->last_used(1)) {
+      chosen += static_cast<int>(use.layers);
+      layers[use.unit] = use.layers;
+    }
+    for (const auto& use : ring->last_used(1))
+      both += static_cast<int>(std::min(use.layers, layers[use.unit]));
+  }
+  std::printf("%d of 64 tokens, %d of %d choices equal\n", same, both, chosen);
+  EXPECT_EQ(chosen, 64 * 4 * 8);
+  EXPECT_GE(same, 60);
+  EXPECT_GE(both, chosen * 2 / 3);  // chance would have 1 of 19
 }
 
 }  // namespace
