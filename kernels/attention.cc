@@ -57,21 +57,21 @@ struct Workspace {
   float* outputs;  // (rows, width), not normalised
   float* top;      // (rows) greatest logit so far
   float* sums;     // (rows, kLanes) of exp(logit - top), by lane
-  float* keys;     // (width, kTile)
+  float* keys;     // strips of (head_dim, kStrip)
   float* values;   // (kTile, width)
-  float* unsorted_keys;
-  float* logits;  // (kTileRows, kTile)
+  float* part;     // (kStrip, head_dim)
+  float* logits;   // (kTileRows, kTile)
   int width;
 
   static int64_t floats(int64_t rows, int head_dim) {
     const int64_t width = padded(head_dim);
-    return rows * (2 * width + 16 + kLanes) + 3 * kTile * width + kTileRows * kTile;
+    return rows * (2 * width + 16 + kLanes) + (2 * kTile + kStrip) * width + kTileRows * kTile;
   }
   Workspace(float* p, int64_t rows, int head_dim) : width(padded(head_dim)) {
     const auto take = [&](int64_t n) { return p += n, p - n; };
     keys = take(kTile * width);
     values = take(kTile * width);
-    unsorted_keys = take(kTile * width);
+    part = take(kStrip * width);
     logits = take(kTileRows * kTile);
     queries = take(rows * width);
     outputs = take(rows * width);
@@ -124,7 +124,7 @@ struct TileRows {
   const Workspace& w;
   const KvBlock& block;
   int64_t tile, first;  // first row
-  bool loaded_values;   // else they are read where they lie
+  bool loaded;          // else keys are a strip at a time, and values are read where they lie
   const Ahead& ahead;
 
   template <int R>
@@ -132,7 +132,16 @@ struct TileRows {
     const Range range = tile_range(block, tile);
     Range seen[R];
     if (!find_seen<R>(range, seen)) return;
-    tile_logits<R>(w.queries + first * a.shape.head_dim, a.shape.head_dim, w.keys, w.logits);
+    const int dim = a.shape.head_dim;
+    const float* queries = w.queries + first * dim;
+    for (int i = 0; i < kTile; i += kStrip) {
+      const float* keys = w.keys + (loaded ? i * dim : 0);
+      if (!loaded) {
+        for (int key = i; key < i + kStrip; ++key) prefetch(ahead.k, ahead.bytes, key);
+        load_strip(block, dim, part.kv_head, tile * kTile + i, range, w.part, w.keys);
+      }
+      strip_logits<R>(queries, dim, keys, w.logits + i);
+    }
     // What was summed before counts exp(greatest before - greatest now) of itself.
     constexpr int kRows = (R + kLanes - 1) / kLanes * kLanes;
     HWY_ALIGN float factor[kRows] = {};
@@ -207,7 +216,7 @@ struct TileRows {
       }
     }
     const Range tokens = {range.begin - tile * kTile, range.end - tile * kTile};
-    if (loaded_values) {
+    if (loaded) {
       sums.add(w.values + column, w.width, tokens.begin, tokens.end);
     } else if (block.type == KvType::F16) {
       add_unloaded<uint16_t>(sums, column, tokens);
@@ -256,8 +265,8 @@ void attend_tiles(const Attention& a, const Part& part, int64_t begin, int64_t e
   std::fill_n(w.outputs, rows * w.width, 0.f);
   std::fill_n(w.sums, rows * kLanes, 0.f);
   std::fill_n(w.top, rows, kNoKeys);
-  // Widened values pay for themselves if they are used often.
-  const bool load_values = rows > kFewRows || dim % kWide != 0;
+  // Loaded keys and values pay for themselves if they are used often.
+  const bool loaded = rows > kFewRows || dim % kWide != 0;
   int64_t before = 0;  // tiles of the blocks so far
   for (size_t b = 0; b < a.blocks.size(); ++b) {
     const KvBlock& block = a.blocks[b];
@@ -274,10 +283,16 @@ void attend_tiles(const Attention& a, const Part& part, int64_t begin, int64_t e
       } else if (b + 1 < a.blocks.size()) {
         ahead = ahead_of(a.blocks[b + 1], dim, part.kv_head, tiles(a.blocks[b + 1]).begin);
       }
-      load_tile(block, dim, part.kv_head, t, range, w.unsorted_keys, w.keys,
-                load_values ? w.values : nullptr, ahead);
+      if (loaded) {
+        for (int key = 0; key < kTile; ++key) {
+          prefetch(ahead.k, ahead.bytes, key);
+          prefetch(ahead.v, ahead.bytes, key);
+        }
+        load_keys(block, dim, part.kv_head, t, range, w.part, w.keys);
+        load_values(block, dim, part.kv_head, t, range, w.values);
+      }
       for (int64_t r = 0; r < rows;) {
-        r += with_rows(rows - r, TileRows{a, part, w, block, t, r, load_values, ahead});
+        r += with_rows(rows - r, TileRows{a, part, w, block, t, r, loaded, ahead});
       }
     }
     if (before >= end) break;

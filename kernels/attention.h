@@ -25,6 +25,22 @@ struct HeadShape {
   int head_dim = 0;  // even
 };
 
+// Cosines and sines of the angles that keys are turned by.
+struct Rotation {
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+
+// Rotations by so many tokens' way, (ways / 16 rounded up, head_dim / 2, 16) each: where angle j of
+// a way of t tokens is, and how many floats there are with what rounds up.
+constexpr int64_t kStepsTogether = 16;
+constexpr int64_t step_at(int64_t t, int64_t j, int64_t half) {
+  return (t / kStepsTogether * half + j) * kStepsTogether + t % kStepsTogether;
+}
+constexpr int64_t step_floats(int64_t tokens, int64_t half) {
+  return (tokens + kStepsTogether - 1) / kStepsTogether * half * kStepsTogether;
+}
+
 // Consecutive tokens of one layer.
 struct KvBlock {
   const void* k = nullptr;  // (kv_heads, capacity, head_dim) of `type`, before RoPE
@@ -33,9 +49,9 @@ struct KvBlock {
   int32_t capacity = 0;
   int32_t begin = 0, end = 0;  // tokens [begin, end) take part, the others are not read
   int64_t position = 0;        // position of token 0, for the band
-  // Rotation of each key, (capacity, head_dim / 2) each; null: keys are used as they are.
-  const float* cos = nullptr;
-  const float* sin = nullptr;
+  // The key of token t is turned by the angles of token 0, (head_dim / 2) each, and by those of the
+  // way to t, at step_at(), step_floats(capacity) each. Null: keys are used as they are.
+  Rotation start, steps;
 };
 
 // A query at position p sees a key at position j where nearest <= p - j <= farthest.

@@ -63,8 +63,7 @@ void add_tile(const Columns& c, int kv_head, int64_t tile, float* scratch) {
   float* keys = rows + kTile * width;
   float* queries = keys + kTile * width;
   float* logits = queries + kTileRows * width;
-  load_tile(c.block, c.shape.head_dim, kv_head, tile, tile_range(c.block, tile), rows, keys,
-            nullptr);
+  load_keys(c.block, c.shape.head_dim, kv_head, tile, tile_range(c.block, tile), rows, keys);
   const int group = c.shape.heads / c.shape.kv_heads;
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t i = 0; i < c.m;) {

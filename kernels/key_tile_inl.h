@@ -1,9 +1,9 @@
 // Tiles of keys and values in float32, as the products of attention want them.
 #include <algorithm>
 
-#include "kernels/rope_inl.h"
 #include "kernels/simd_inl.h"
 #include "kernels/tile_inl.h"
+#include "kernels/transpose_inl.h"
 #include "kernels/visible.h"
 
 #if defined(RINGTIDE_KERNELS_KEY_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
@@ -16,10 +16,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
-// Rows of keys, values and outputs in scratch are padded with zeros to whole tiles of outputs.
+// Rows of values and outputs in scratch are padded with zeros to whole tiles of outputs.
 constexpr int kVectors = 2;
 constexpr int kWide = kVectors * kLanes;
-static_assert(kTile % kWide == 0);
+static_assert(kTile % kWide == 0 && kTile % kStrip == 0 && kStrip % kWide == 0 &&
+              kStrip % kStepsTogether == 0 && kStepsTogether % kLanes == 0);
 
 inline int padded(int head_dim) {
   constexpr int kWhole = std::max(kWide, 4);  // and to whole steps of the transposition
@@ -34,45 +35,8 @@ HWY_INLINE void widen(const T* src, int n, int width, float* dst) {
   for (; i < width; i += kLanes) hn::StoreU(load_part(src + i, std::max(0, n - i)), Df(), dst + i);
 }
 
-#if HWY_TARGET == HWY_SCALAR
-// columns (4, kTile) = four numbers of each of kLanes rows.
-HWY_INLINE void transpose4(const float* rows, int64_t, float* columns) {
-  for (int c = 0; c < 4; ++c) columns[c * kTile] = rows[c];
-}
-#else
-// Blocks of four floats, block b from p + 4 b stride.
-template <class D>
-HWY_INLINE hn::Vec<D> load_blocks(D d, const float* p, int64_t stride) {
-  if constexpr (hn::MaxLanes(D()) <= 4) {
-    return hn::LoadU(d, p);
-  } else {
-    const hn::Half<D> half;
-    const int64_t keys = hn::MaxLanes(half);
-    return hn::Combine(d, load_blocks(half, p + keys * stride, stride),
-                       load_blocks(half, p, stride));
-  }
-}
-
-HWY_INLINE void transpose4(const float* rows, int64_t stride, float* columns) {
-  const Df d;
-  const hn::Repartition<double, Df> pairs;
-  const Vf a = load_blocks(d, rows, stride);
-  const Vf b = load_blocks(d, rows + stride, stride);
-  const Vf c = load_blocks(d, rows + 2 * stride, stride);
-  const Vf e = load_blocks(d, rows + 3 * stride, stride);
-  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
-  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
-  const auto ce_low = hn::BitCast(pairs, hn::InterleaveLower(d, c, e));
-  const auto ce_high = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ce_low)), d, columns);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ce_low)), d, columns + kTile);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ce_high)), d, columns + 2 * kTile);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ce_high)), d, columns + 3 * kTile);
-}
-#endif
-
-// Where the next tile's rows of keys and values lie: asked for while this one is worked on, since few
-// queries take less time than memory does.
+// Where the next tile's rows of keys and values lie: asked for while this one is worked on, since
+// few queries take less time than memory does.
 struct Ahead {
   const std::byte* k = nullptr;
   const std::byte* v = nullptr;
@@ -90,50 +54,101 @@ inline Ahead ahead_of(const KvBlock& block, int head_dim, int kv_head, int64_t t
 // Share i of kTile of `bytes` at p, into the second cache: more fetches fit under way to it.
 HWY_INLINE void prefetch(const std::byte* p, int64_t bytes, int64_t i) {
   const int64_t end = bytes * (i + 1) / kTile;
-  for (int64_t at = bytes * i / kTile / 64 * 64; at < end; at += 64) __builtin_prefetch(p + at, 0, 2);
+  for (int64_t at = bytes * i / kTile / 64 * 64; at < end; at += 64)
+    __builtin_prefetch(p + at, 0, 2);
 }
 
-// One KV head's tokens `range` of tile t: keys, rotated, as (padded(head_dim), kTile) and values as
-// (kTile, padded(head_dim)); tokens outside the range are zeros. Either destination may be null.
+// Turns the keys of a strip, (head_dim, kStrip), by the angles of the block's tokens from `token`
+// on.
+HWY_INLINE void rotate_strip(const KvBlock& block, int half, int64_t token, float* keys) {
+  const Df d;
+  for (int i = 0; i < kStrip && token + i < block.capacity; i += kStepsTogether) {
+    const int64_t at = step_at(token + i, 0, half);
+    const float *cos = block.steps.cos + at, *sin = block.steps.sin + at;
+    for (int j = 0; j < half; ++j) {
+      const Vf start_cos = hn::Set(d, block.start.cos[j]),
+               start_sin = hn::Set(d, block.start.sin[j]);
+      for (int64_t lane = 0; lane < kStepsTogether; lane += kLanes) {
+        float *x = keys + j * kStrip + i + lane, *y = x + half * kStrip;
+        const Vf step_cos = load(cos), step_sin = load(sin);
+        const Vf c = hn::NegMulAdd(start_sin, step_sin, hn::Mul(start_cos, step_cos));
+        const Vf s = hn::MulAdd(start_sin, step_cos, hn::Mul(start_cos, step_sin));
+        const Vf a = load(x), b = load(y);
+        hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), Df(), x);
+        hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), Df(), y);
+        cos += kLanes, sin += kLanes;
+      }
+    }
+  }
+}
+
+// One KV head's keys from `token` of the block on, rotated, as (head_dim, kStrip); those outside
+// the range are of no meaning. `part`: memory for the rows of a strip.
 template <class T>
-HWY_INLINE void load_tile(const KvBlock& block, int head_dim, int kv_head, int64_t t, Range range,
-                          float* rows, float* keys, float* values, const Ahead& ahead) {
-  const int width = padded(head_dim);
-  const int half = head_dim / 2;
-  const int64_t head = static_cast<int64_t>(kv_head) * block.capacity * head_dim;
-  const T* k = static_cast<const T*>(block.k) + head;
-  const T* v = static_cast<const T*>(block.v) + head;
-  for (int i = 0; i < kTile; ++i) {
-    const int64_t token = t * kTile + i;
-    float* row = rows + i * width;
-    prefetch(ahead.k, ahead.bytes, i);
-    if (values) prefetch(ahead.v, ahead.bytes, i);
-    if (token < range.begin || token >= range.end) {
-      std::fill_n(row, width, 0.f);
-      if (values) std::fill_n(values + i * width, width, 0.f);
-      continue;
-    }
-    if (block.cos) {
-      if (head_dim < width) std::fill(row + head_dim, row + width, 0.f);
-      rotate(k + token * head_dim, half, block.cos + token * half, block.sin + token * half, row);
-    } else {
-      widen(k + token * head_dim, head_dim, width, row);
-    }
-    if (values) widen(v + token * head_dim, head_dim, width, values + i * width);
+HWY_INLINE void load_strip(const KvBlock& block, int head_dim, int kv_head, int64_t token,
+                           Range range, float* part, float* keys) {
+  const T* k = static_cast<const T*>(block.k) +
+               (static_cast<int64_t>(kv_head) * block.capacity + token) * head_dim;
+  const Range own = intersect({range.begin - token, range.end - token}, {0, kStrip});
+  if (own.size() < kStrip) {  // what is not in the range may not be read
+    if (own.empty()) return;
+    T* rows = reinterpret_cast<T*>(part);
+    std::fill_n(rows, kStrip * head_dim, T{});
+    std::copy(k + own.begin * head_dim, k + own.end * head_dim, rows + own.begin * head_dim);
+    k = rows;
   }
-  for (int i = 0; i < kTile; i += kLanes) {
-    for (int c = 0; c < head_dim; c += 4) {
-      transpose4(rows + i * width + c, width, keys + c * kTile + i);
+  constexpr int kKeys = kBlockKeys<T>;
+  for (int i = 0; i < kStrip; i += kKeys) {
+    const T* rows = k + i * head_dim;
+    int c = 0;
+    for (; c + kBlockColumns <= head_dim; c += kBlockColumns)
+      transpose_block(rows + c, head_dim, keys + c * kStrip + i);
+    for (; c < head_dim; ++c)
+      for (int key = 0; key < kKeys; ++key)
+        keys[c * kStrip + i + key] = hn::GetLane(load_part(rows + key * head_dim + c, 1));
+  }
+  if (block.start.cos) rotate_strip(block, head_dim / 2, token, keys);
+}
+
+inline void load_strip(const KvBlock& block, int head_dim, int kv_head, int64_t token, Range range,
+                       float* part, float* keys) {
+  if (block.type == KvType::F16) {
+    load_strip<uint16_t>(block, head_dim, kv_head, token, range, part, keys);
+  } else {
+    load_strip<float>(block, head_dim, kv_head, token, range, part, keys);
+  }
+}
+
+// The strips of tile t, one after the other.
+inline void load_keys(const KvBlock& block, int head_dim, int kv_head, int64_t t, Range range,
+                      float* part, float* keys) {
+  for (int i = 0; i < kTile; i += kStrip)
+    load_strip(block, head_dim, kv_head, t * kTile + i, range, part, keys + i * head_dim);
+}
+
+template <class T>
+HWY_INLINE void load_values(const KvBlock& block, int head_dim, int kv_head, int64_t t, Range range,
+                            float* values) {
+  const int width = padded(head_dim);
+  const T* v = static_cast<const T*>(block.v) +
+               (static_cast<int64_t>(kv_head) * block.capacity + t * kTile) * head_dim;
+  for (int i = 0; i < kTile; ++i) {
+    float* row = values + i * width;
+    if (const int64_t token = t * kTile + i; token < range.begin || token >= range.end) {
+      std::fill_n(row, width, 0.f);
+    } else {
+      widen(v + i * head_dim, head_dim, width, row);
     }
   }
 }
 
-inline void load_tile(const KvBlock& block, int head_dim, int kv_head, int64_t t, Range range,
-                      float* rows, float* keys, float* values, const Ahead& ahead = {}) {
+// Values of tile t as (kTile, padded(head_dim)); zeros outside the range.
+inline void load_values(const KvBlock& block, int head_dim, int kv_head, int64_t t, Range range,
+                        float* values) {
   if (block.type == KvType::F16) {
-    load_tile<uint16_t>(block, head_dim, kv_head, t, range, rows, keys, values, ahead);
+    load_values<uint16_t>(block, head_dim, kv_head, t, range, values);
   } else {
-    load_tile<float>(block, head_dim, kv_head, t, range, rows, keys, values, ahead);
+    load_values<float>(block, head_dim, kv_head, t, range, values);
   }
 }
 
@@ -143,13 +158,13 @@ constexpr int tile_vectors() {
   return kManyRegisters && R <= 4 && kTile % (4 * kLanes) == 0 ? 4 : kVectors;
 }
 
-// logits (R, kTile) of R rows of queries, interleaved and already scaled.
+// logits (R, kTile), from a strip's first on, of R rows of queries, interleaved and already scaled.
 template <int R>
-HWY_INLINE void tile_logits(const float* q, int head_dim, const float* keys, float* logits) {
+HWY_INLINE void strip_logits(const float* q, int head_dim, const float* keys, float* logits) {
   constexpr int kTileVectors = tile_vectors<R>();
-  for (int column = 0; column < kTile; column += kTileVectors * kLanes) {
+  for (int column = 0; column < kStrip; column += kTileVectors * kLanes) {
     Tile<R, kTileVectors, Interleaved<R>> tile({q});
-    tile.add(keys + column, kTile, 0, head_dim);
+    tile.add(keys + column, kStrip, 0, head_dim);
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       HWY_UNROLL(4)
@@ -158,6 +173,12 @@ HWY_INLINE void tile_logits(const float* q, int head_dim, const float* keys, flo
       }
     }
   }
+}
+
+template <int R>
+HWY_INLINE void tile_logits(const float* q, int head_dim, const float* keys, float* logits) {
+  for (int i = 0; i < kTile; i += kStrip)
+    strip_logits<R>(q, head_dim, keys + i * head_dim, logits + i);
 }
 
 }  // namespace ringtide::kernels::HWY_NAMESPACE

@@ -12,11 +12,19 @@
 namespace ringtide::model {
 namespace {
 
-Context::Rotation rotation(std::span<const double> inv_freq, int64_t position, int64_t n) {
+// Those of n positions from `position` on, behind the `rows` that are there.
+void add_rotation(std::span<const double> inv_freq, int64_t position, int64_t rows, int64_t n,
+                  Context::Rotation& r) {
+  const auto half = static_cast<int64_t>(inv_freq.size());
+  r.cos.resize((rows + n) * half);
+  r.sin.resize((rows + n) * half);
+  kernels::rope_angles(inv_freq, position, n, r.cos.data() + rows * half,
+                       r.sin.data() + rows * half);
+}
+
+Context::Rotation rotation(std::span<const double> inv_freq, int64_t position) {
   Context::Rotation r;
-  r.cos.resize(n * inv_freq.size());
-  r.sin.resize(n * inv_freq.size());
-  kernels::rope_angles(inv_freq, position, n, r.cos.data(), r.sin.data());
+  add_rotation(inv_freq, position, 0, 1, r);
   return r;
 }
 
@@ -33,13 +41,12 @@ Context::Context(ContextId id, std::shared_ptr<const MemoryPolicy> policy, const
       ring_(ring),
       owners_(ring ? PageOwners(ring->shard(), ring->shards(), layout.unit, ring->unit_copies())
                    : PageOwners()),
-      lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1, 1)),
+      lookup_(rotation(config.rope_inv_freq, policy_->config().window - 1)),
       limit_(rotation(config.rope_inv_freq,
-                      std::min(policy_->position().query_limit, int64_t{1} << 40), 1)) {}
+                      std::min(policy_->position().query_limit, int64_t{1} << 40))) {}
 
 std::shared_ptr<Page> Context::new_page(int64_t number, const PageOwners& owners) const {
-  return std::make_shared<Page>(layout_, config_.rope_inv_freq, config_.sliding_inv_freq,
-                                number * layout_.unit, owners.kept(number));
+  return std::make_shared<Page>(layout_, number * layout_.unit, owners.kept(number));
 }
 
 void Context::begin(std::span<const TokenId> tokens) {
@@ -52,23 +59,15 @@ void Context::begin(std::span<const TokenId> tokens) {
   owners_.append(end - begin);
   while (pages_end() * unit < end) pages_.push_back(new_page(pages_end(), owners_));
 
-  const int64_t half = layout_.shape.head_dim / 2;
-  const int64_t limit = policy_->position().query_limit;
-  for (Rotation* r : {&near_, &far_, &sliding_}) {
-    r->cos.resize((end - past) * half);
-    r->sin.resize((end - past) * half);
-  }
+  const int64_t rows = begin - past, n = end - begin;
+  add_rotation(config_.rope_inv_freq, begin, rows, n, near_);
+  if (layout_.sliding_rope) add_rotation(config_.sliding_inv_freq, begin, rows, n, sliding_);
+  add_rotation(config_.rope_inv_freq, begin, rows, n, far_);
+  const int64_t half = layout_.shape.head_dim / 2, limit = policy_->position().query_limit;
   for (int64_t p = begin; p < end; ++p) {
-    const Page& at = *page(p / unit);
-    const int64_t row = (p - past) * half, t = p % unit * half;
-    std::copy_n(at.cos(false) + t, half, near_.cos.begin() + row);
-    std::copy_n(at.sin(false) + t, half, near_.sin.begin() + row);
-    const bool held = p > limit;
-    std::copy_n(held ? limit_.cos.data() : at.cos(false) + t, half, far_.cos.begin() + row);
-    std::copy_n(held ? limit_.sin.data() : at.sin(false) + t, half, far_.sin.begin() + row);
-    if (!layout_.sliding_rope) continue;
-    std::copy_n(at.cos(true) + t, half, sliding_.cos.begin() + row);
-    std::copy_n(at.sin(true) + t, half, sliding_.sin.begin() + row);
+    if (p <= limit) continue;
+    std::ranges::copy(limit_.cos, far_.cos.begin() + (p - past) * half);
+    std::ranges::copy(limit_.sin, far_.sin.begin() + (p - past) * half);
   }
 }
 
@@ -207,13 +206,15 @@ void Context::represent(int64_t at, Page& page, kernels::ThreadPool& threads) {
   const int64_t row_bytes = layout_.row() * kernels::kv_bytes(layout_.type);
   const float scale = config_.attention_scale;
   std::vector<float> keys(shape.kv_heads * n * dim), rotated(keys.size());
+  std::vector<float> cos(n * half), sin(n * half);
+  kernels::rope_angles(config_.rope_inv_freq, page.position(), n, cos.data(), sin.data());
   std::vector<float> queries(layout_.row()), scores(shape.heads * n), logit(n), out(layout_.row());
   for (int l = 0; l < layout_.layers; ++l) {
     if (config_.slides(l)) continue;  // has no index: what it keeps stays 0
     kernels::from_kv(layout_.type, page.k(l), static_cast<int64_t>(keys.size()), keys.data());
     for (int g = 0; g < shape.kv_heads; ++g)
-      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, page.cos(false),
-                    page.sin(false), half, rotated.data() + g * n * dim, threads);
+      kernels::rope(keys.data() + g * n * dim, n, 1, shape.head_dim, cos.data(), sin.data(), half,
+                    rotated.data() + g * n * dim, threads);
     std::fill(queries.begin(), queries.end(), 0.0f);
     for (int64_t w = 1; w <= whole; ++w) {
       const float* sum = pages_[at + w]->query_sum(l);

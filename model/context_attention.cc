@@ -30,11 +30,6 @@ void grow(std::vector<float>& v, int64_t n) {
   if (v.size() < static_cast<size_t>(n)) v.resize(n);
 }
 
-void rotate_by(kernels::KvBlock& block, const Page& page, bool sliding) {
-  block.cos = page.cos(sliding);
-  block.sin = page.sin(sliding);
-}
-
 }  // namespace
 
 // Past keys are worth moving while they are few beside the block: then its queries and partial
@@ -168,7 +163,7 @@ void ContextAttention::slide(Part& part, int layer, const float* q, float* o, bo
     if (!keys) continue;
     kernels::KvBlock block = block_of(context, keys, u);
     block.end = static_cast<int32_t>(std::min(unit, end - u * unit));
-    rotate_by(block, *context.page(u), true);
+    turn_keys(context, u, true, block);
     blocks_.push_back(block);
   }
   attend_to(part, q, blocks_, band, o, lse_.data());
@@ -250,7 +245,7 @@ void ContextAttention::learn(const Part& part, int layer, const float* q) {
       if (!keys || !(partly == number ? keys->has_kv() : context.has_kv(partly))) continue;
       kernels::KvBlock block = block_of(context, keys->k(layer), partly);
       if (partly == number) block.end = static_cast<int32_t>(stop - number * unit);
-      rotate_by(block, *keys, false);
+      turn_keys(context, partly, false, block);
       kernels::column_logits(layout.shape, rows, p, stop - p, block, {0, window - 1}, scale,
                              keys->logit_sums(layer), threads_);
     }
@@ -299,7 +294,7 @@ void ContextAttention::collect(const Context& context, std::span<const int64_t> 
 }
 
 void ContextAttention::near(const Part& part, int layer, int64_t first,
-                            std::vector<kernels::KvBlock>& blocks) const {
+                            std::vector<kernels::KvBlock>& blocks) {
   Context& context = *part.context;
   const int64_t unit = context.layout().unit, end = part.position + part.tokens;
   blocks.clear();
@@ -308,13 +303,13 @@ void ContextAttention::near(const Part& part, int layer, int64_t first,
     if (!keys) continue;
     kernels::KvBlock block = block_of(context, keys, u);
     block.end = static_cast<int32_t>(std::min(unit, end - u * unit));
-    rotate_by(block, *context.page(u), false);
+    turn_keys(context, u, false, block);
     blocks.push_back(block);
   }
 }
 
 void ContextAttention::far_pages(const Part& part, int layer,
-                                 std::vector<kernels::KvBlock>& blocks) const {
+                                 std::vector<kernels::KvBlock>& blocks) {
   Context& context = *part.context;
   const PolicyConfig& config = context.policy().config();
   const Placement place = context.policy().position();
@@ -329,7 +324,7 @@ void ContextAttention::far_pages(const Part& part, int layer,
     kernels::KvBlock block = block_of(context, keys, u);
     block.begin = from;
     block.end = to;
-    if (place.rotate_keys) rotate_by(block, *context.page(u), false);
+    if (place.rotate_keys) turn_keys(context, u, false, block);
     if (from < to) blocks.push_back(block);
   };
   // True distance: pages not sealed are all near, and sinks are far only once sealed.
@@ -341,6 +336,13 @@ void ContextAttention::far_pages(const Part& part, int layer,
   if (!always.overflow) return;
   for (int64_t u = context.sealed(); u * unit + config.window < end; ++u)
     add(u, u == 0 ? sinks : 0, static_cast<int32_t>(std::min(unit, end - u * unit)));
+}
+
+void ContextAttention::turn_keys(const Context& context, int64_t number, bool sliding,
+                                 kernels::KvBlock& block) {
+  const PageLayout& layout = context.layout();
+  rotations_[sliding && layout.sliding_rope].turn(block, number, layout.unit,
+                                                  context.inv_freq(sliding));
 }
 
 void ContextAttention::units(Part& part, int layer, std::span<const int64_t> units, bool first,
@@ -367,16 +369,11 @@ void ContextAttention::units(Part& part, int layer, std::span<const int64_t> uni
   const Placement place = context.policy().position();
   const bool shown = context.policy().always().sinks && !sliding;
   const bool rotated = sliding || place.rotate_keys;
-  UnitRotations& rotations = sliding ? sliding_rotations_ : rotations_;
-  if (rotated) rotations.prepare(units, context.layout().unit, context.inv_freq(sliding));
   for (size_t i = 0; i < units.size(); ++i) {
     if (!keys[i]) continue;
     kernels::KvBlock block = block_of(context, keys[i], units[i]);
     block.begin = shown && units[i] == 0 ? context.policy().config().sinks : 0;
-    if (rotated) {
-      block.cos = rotations.cos(i);
-      block.sin = rotations.sin(i);
-    }
+    if (rotated) turn_keys(context, units[i], sliding, block);
     blocks.push_back(block);
   }
 }

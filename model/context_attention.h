@@ -22,8 +22,8 @@
 #include "kernels/attention.h"
 #include "model/context.h"
 #include "model/group_reader.h"
+#include "model/key_rotations.h"
 #include "model/shard_ring.h"
-#include "model/unit_rotations.h"
 
 namespace ringtide::model {
 
@@ -76,9 +76,10 @@ class ContextAttention {
                  kernels::Band band, float* o, float* lse);
   // The first page that is near the block, where far and near are rotated differently.
   static int64_t first_near(const Context& context, int64_t position);
-  void near(const Part& part, int layer, int64_t first,
-            std::vector<kernels::KvBlock>& blocks) const;
-  void far_pages(const Part& part, int layer, std::vector<kernels::KvBlock>& blocks) const;
+  void near(const Part& part, int layer, int64_t first, std::vector<kernels::KvBlock>& blocks);
+  void far_pages(const Part& part, int layer, std::vector<kernels::KvBlock>& blocks);
+  // Has the keys of page or unit `number` turned by their places, as layers that slide or do not.
+  void turn_keys(const Context& context, int64_t number, bool sliding, kernels::KvBlock& block);
   void units(Part& part, int layer, std::span<const int64_t> units, bool first,
              std::vector<kernels::KvBlock>& blocks);
   void slide(Part& part, int layer, const float* q, float* o, bool first);
@@ -102,7 +103,7 @@ class ContextAttention {
   GroupReader groups_;
   std::vector<Part> parts_;
   std::vector<kernels::KvBlock> blocks_;
-  UnitRotations rotations_, sliding_rotations_;
+  KeyRotations rotations_[2];  // of layers that do not slide, that do
   std::vector<UnitCache::Want> wants_;
   std::vector<int64_t> here_;  // units whose payload is attended to on this shard
   std::vector<const std::byte*> keys_;

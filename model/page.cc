@@ -2,13 +2,11 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise.h"
-
 namespace ringtide::model {
 namespace {
 
 int64_t float_count(const PageLayout& l, bool with_kv) {
-  return l.rotation_floats() + l.query_sum_floats() + (with_kv ? l.logit_sum_floats() : 0);
+  return l.query_sum_floats() + (with_kv ? l.logit_sum_floats() : 0);
 }
 
 int64_t floats_offset(const PageLayout& l, bool with_kv) {
@@ -23,8 +21,7 @@ int64_t PageLayout::page_bytes(bool with_kv) const {
          float_count(*this, with_kv) * static_cast<int64_t>(sizeof(float));
 }
 
-Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
-           std::span<const double> sliding_inv_freq, int64_t position, bool with_kv)
+Page::Page(const PageLayout& layout, int64_t position, bool with_kv)
     : layout_(layout),
       position_(position),
       has_kv_(with_kv),
@@ -33,11 +30,6 @@ Page::Page(const PageLayout& layout, std::span<const double> inv_freq,
   std::fill_n(floats_, float_count(layout, with_kv), 0.0f);
   // Layers that slide a window have no representatives: theirs stay 0.
   std::ranges::fill(representatives(), std::byte{0});
-  const auto fill = [&](std::span<const double> frequencies, float* at) {
-    kernels::rope_angles(frequencies, position, layout.unit, at, at + rope_floats());
-  };
-  fill(inv_freq, floats_);
-  if (layout.sliding_rope) fill(sliding_inv_freq, floats_ + 2 * rope_floats());
 }
 
 std::span<std::byte> Page::representatives() {
@@ -46,7 +38,7 @@ std::span<std::byte> Page::representatives() {
 }
 
 std::span<float> Page::query_sums() {
-  return {floats_ + layout_.rotation_floats(), static_cast<size_t>(layout_.query_sum_floats())};
+  return {floats_, static_cast<size_t>(layout_.query_sum_floats())};
 }
 
 std::span<float> Page::logit_sums() {

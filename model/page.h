@@ -2,9 +2,9 @@
 //
 // A page is written token by token. Once it is full its keys and values never change, and the unit
 // store may hold on to it while it writes them out; its own queries are summed up then, and so are
-// their logits, until queries come that stand a window later. With those it is sealed. Where its keys
-// and values lie on another shard of a ring, it holds only what every shard needs: rotations, sums
-// of queries, representatives.
+// their logits, until queries come that stand a window later. With those it is sealed. Where its
+// keys and values lie on another shard of a ring, it holds only what every shard needs: rotations,
+// sums of queries, representatives.
 #pragma once
 
 #include <cstddef>
@@ -38,19 +38,13 @@ struct PageLayout {
   int64_t logit_sum_floats() const {
     return representatives ? int64_t{layers} * shape.heads * unit : 0;
   }
-  // Cosines and sines of a page's positions, twice where sliding layers have their own.
-  int64_t rotation_floats() const {
-    return int64_t{unit} * shape.head_dim * (sliding_rope ? 2 : 1);
-  }
   // All that a Page allocates, with its keys and values or without.
   int64_t page_bytes(bool with_kv = true) const;
 };
 
 class Page {
  public:
-  // sliding_inv_freq: of sliding layers, where the layout says that they differ.
-  Page(const PageLayout& layout, std::span<const double> inv_freq,
-       std::span<const double> sliding_inv_freq, int64_t position, bool with_kv = true);
+  Page(const PageLayout& layout, int64_t position, bool with_kv = true);
 
   bool has_kv() const { return has_kv_; }
   // (kv_heads, unit, head_dim) of the layout's type, keys before RoPE. REQUIRES: has_kv().
@@ -63,11 +57,6 @@ class Page {
   std::span<std::byte> chunk(int layer) {
     return {bytes_.get() + layer * chunk_bytes(), static_cast<size_t>(chunk_bytes())};
   }
-  // Rotations of the page's positions, (unit, head_dim / 2), in the layers that slide or do not.
-  const float* cos(bool sliding) const {
-    return floats_ + (sliding && layout_.sliding_rope ? 2 * rope_floats() : 0);
-  }
-  const float* sin(bool sliding) const { return cos(sliding) + rope_floats(); }
   // (layers, heads, head_dim) of the layout's type; present where the layout keeps representatives,
   // as are the next two.
   std::span<std::byte> representatives();
@@ -82,7 +71,6 @@ class Page {
   int64_t position() const { return position_; }
 
  private:
-  int64_t rope_floats() const { return int64_t{layout_.unit} * layout_.shape.head_dim / 2; }
   int64_t chunk_bytes() const { return has_kv_ ? layout_.chunk_bytes() : 0; }
   PageLayout layout_;
   int64_t position_;

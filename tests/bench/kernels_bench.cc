@@ -228,8 +228,8 @@ void bench_attention(KvType type, bool rotated, int64_t m, int32_t keys, ThreadP
     std::byte* k = memory.data() + l * bytes;
     to_kv(type, values.data(), elements, k);
     to_kv(type, values.data(), elements, k + bytes / 2);
-    blocks.push_back({k, k + bytes / 2, type, keys, 0, keys, 0, rotated ? angle.data() : nullptr,
-                      rotated ? angle.data() : nullptr});
+    blocks.push_back({k, k + bytes / 2, type, keys, 0, keys, 0, {}, {}});
+    if (rotated) blocks.back().start = blocks.back().steps = {angle.data(), angle.data()};
   }
   const std::vector<float> q = randoms(m * shape.heads * shape.head_dim);
   std::vector<float> o(q.size()), lse(m * shape.heads);

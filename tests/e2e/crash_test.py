@@ -2,7 +2,7 @@
 compares with a daemon that was never killed: every acknowledged byte and token is there, none is
 doubled, and the greedy continuation is the same.
 
-    crash_test.py [--kills N] [--seed S] [--device DEVICE]
+    crash_test.py [--kills N] [--seed S] [--device DEVICE [--shards N]]
 """
 
 import argparse
@@ -83,7 +83,7 @@ def show(daemon):
 def reference(folder, model, script, flags):
     """Per round: tokens before the answer, and the answer."""
     rounds = []
-    with Daemon(folder, model, *flags) as daemon:
+    with Daemon(folder, model, *flags, policy=()) as daemon:
         offset = 0
         for text, count in script.rounds:
             code, events, error = ask(daemon, "--append", "-", "--generate", "--max-tokens", count,
@@ -132,7 +132,7 @@ class CrashRun:
         self.lasts = {"append": 0.05, "generate": 0.1}
 
     def start(self):
-        self.daemon = Daemon(self.folder, self.model, *self.flags)
+        self.daemon = Daemon(self.folder, self.model, *self.flags, policy=())
         self.counts["restarts"] += 1
 
     def restart(self):
@@ -141,7 +141,7 @@ class CrashRun:
             # Dies while it recovers.
             process = spawn("serve", "--model", self.model, "--store",
                             os.path.join(self.folder, "store"), "--listen", "127.0.0.1:0",
-                            *SMALL_POLICY, *self.flags)
+                            *self.flags)
             time.sleep(self.rng.random() * 0.15)
             process.kill()
             process.communicate()
@@ -223,10 +223,13 @@ def main():
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--device", help="as of ringtide serve (default: the processor)")
+    parser.add_argument("--shards", type=int, default=1, help="GPUs of a ring; sessions are exact")
     options = parser.parse_args()
-    shape, flags = {}, []
+    shape, flags = {}, ["--policy", "exact"] if options.shards > 1 else SMALL_POLICY
     if options.device:
-        shape, flags = SHAPE, ["--device", options.device, "--gpu-memory", "1G"]
+        shape, flags = SHAPE, [*flags, "--device", options.device, "--gpu-memory", "1G"]
+    if options.shards > 1:
+        flags = [*flags, "--shards", str(options.shards)]
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     total = {}
     began = time.monotonic()

@@ -47,19 +47,23 @@ TestBlock make_block(Random& random, const HeadShape& shape, const BlockSpec& sp
   TestBlock b;
   b.keys = store(shape, spec, normals(random, n), b.k);
   b.values = store(shape, spec, normals(random, n), b.v);
-  b.block = {b.k.data(), b.v.data(),    spec.type, spec.capacity, spec.begin,
-             spec.end,   spec.position, nullptr,   nullptr};
+  b.block = {b.k.data(),    b.v.data(), spec.type, spec.capacity, spec.begin, spec.end,
+             spec.position, {},         {}};
   if (spec.rotated) {
+    const int64_t half = shape.head_dim / 2;
     std::uniform_real_distribution<double> angle(-3, 3);
-    for (int64_t i = 0; i < int64_t{spec.capacity} * shape.head_dim / 2; ++i) {
-      const int64_t token = i / (shape.head_dim / 2);
-      const bool used = token >= spec.begin && token < spec.end;
-      const double a = used ? angle(random) : std::numeric_limits<double>::quiet_NaN();
+    const auto add = [&](double a) {
       b.cos.push_back(static_cast<float>(std::cos(a)));
       b.sin.push_back(static_cast<float>(std::sin(a)));
+    };
+    for (int64_t j = 0; j < half; ++j) add(angle(random));
+    for (int64_t i = 0; i < step_floats(spec.capacity, half); ++i) {
+      const int64_t token = i / (half * kStepsTogether) * kStepsTogether + i % kStepsTogether;
+      const bool used = token >= spec.begin && token < spec.end;
+      add(used ? angle(random) : std::numeric_limits<double>::quiet_NaN());
     }
-    b.block.cos = b.cos.data();
-    b.block.sin = b.sin.data();
+    b.block.start = {b.cos.data(), b.sin.data()};
+    b.block.steps = {b.cos.data() + half, b.sin.data() + half};
   }
   return b;
 }
@@ -71,8 +75,12 @@ double slow_logit(const HeadShape& shape, const float* q, const TestBlock& block
   double sum = 0;
   for (int j = 0; j < half; ++j) {
     double a = k[j], b = k[j + half];
-    if (block.block.cos) {
-      const double c = block.cos[token * half + j], s = block.sin[token * half + j];
+    const Rotation &start = block.block.start, &steps = block.block.steps;
+    if (start.cos) {
+      const int64_t at = step_at(token, j, half);
+      const double start_cos = start.cos[j], start_sin = start.sin[j];
+      const double c = start_cos * steps.cos[at] - start_sin * steps.sin[at];
+      const double s = start_sin * steps.cos[at] + start_cos * steps.sin[at];
       const double turned = a * c - b * s;
       b = b * c + a * s;
       a = turned;

@@ -58,7 +58,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 struct TestBlock {
   std::vector<unsigned char> k, v;
   std::vector<float> keys, values;  // what was stored, in float32
-  std::vector<float> cos, sin;
+  std::vector<float> cos, sin;      // of token 0, then of the ways from there
   KvBlock block;
 };
 struct BlockSpec {
