@@ -21,6 +21,7 @@ struct Flush;
 struct Found;
 struct GenerateCall;
 struct HandBlock;
+struct HandOver;
 struct InfoCall;
 struct Leave;
 struct Left;
@@ -92,7 +93,8 @@ using SchedulerActor = caf::typed_actor<
     caf::reacts_to<ServerCall>>;  // memory in use
 
 // Owns the engine, on its own thread.
-using WorkerActor = caf::typed_actor<caf::reacts_to<WorkOrder>>;  // runs one plan
+using WorkerActor = caf::typed_actor<caf::reacts_to<WorkOrder>,  // runs one plan
+                                     caf::reacts_to<HandOver>>;  // to itself: look again
 
 // Owns the logs, on its own thread, and those who do the rest of the store's work.
 using ArchiveActor =

@@ -231,6 +231,7 @@ struct WorkOrder {
   std::vector<int32_t> lengths;        // of its blocks
   std::vector<StartRow> rows;          // of a Decode plan: rows it meets for the first time
 };
+struct HandOver {};
 struct PlanDone {
   uint64_t plan = 0;
   Batching::Outcome result = Batching::Outcome::Ok;
@@ -275,6 +276,7 @@ CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Flush))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Found))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::GenerateCall))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::HandBlock))
+CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::HandOver))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::InfoCall))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Leave))
 CAF_ADD_TYPE_ID(ringtide, (ringtide::actors::Left))
@@ -323,6 +325,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::Flush)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::Found)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::GenerateCall)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::HandBlock)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::HandOver)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::InfoCall)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::Leave)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ringtide::actors::Left)

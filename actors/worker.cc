@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <caf/all.hpp>
+#include <chrono>
 #include <stdexcept>
 #include <utility>
 
@@ -13,6 +14,12 @@
 namespace ringtide::actors {
 
 using protocol::FinishReason;
+
+namespace {
+
+constexpr std::chrono::milliseconds kLookAgain{10};
+
+}  // namespace
 
 void WorkerState::run(WorkOrder& order) {
   PlanDone done;
@@ -43,6 +50,14 @@ void WorkerState::run(WorkOrder& order) {
   }
   done.stats = engine->stats();
   self->send(scheduler, std::move(done));
+  if (!looks_again) hand_over();
+}
+
+// What a GPU copies to the host beside its passes gets to the store with the engine's next call:
+// where nobody makes one, with this.
+void WorkerState::hand_over() {
+  looks_again = !engine->hand_over();
+  if (looks_again) self->delayed_send(self, kLookAgain, HandOver{});
 }
 
 // A session with a past comes back a block at a time, so that the others have their turns
@@ -197,7 +212,8 @@ WorkerActor::behavior_type worker(WorkerActor::stateful_pointer<WorkerState> sel
   });
   state->engine = make();
   self->send(supervisor, EngineReady{state->engine->stats()});
-  return {[state](WorkOrder& m) { state->run(m); }};
+  return {[state](WorkOrder& m) { state->run(m); },
+          [state](const HandOver&) { state->hand_over(); }};
 }
 
 }  // namespace ringtide::actors

@@ -24,6 +24,7 @@ struct WorkerState {
   explicit WorkerState(WorkerActor::pointer self) : self(self) {}
 
   void run(WorkOrder& order);
+  void hand_over();
 
   // A session's place in the engine.
   struct Place {
@@ -58,6 +59,7 @@ struct WorkerState {
   std::map<SessionId, Place> places;
   std::map<SessionId, uint64_t> returning;  // sessions whose past is run again, and their epoch
   std::map<SessionId, Row> rows;
+  bool looks_again = false;  // for what the engine has on its way to the store
 };
 
 // Why a worker ends whose engine's ring of shards is over.

@@ -71,11 +71,12 @@ void EngineBench::prefill(int64_t tokens) {
 }
 
 void EngineBench::spill(int64_t tokens) {
-  const PolicyConfig stays = exact(static_cast<int32_t>(tokens)), leaves = exact(512);
   std::vector<double> costs;
   for (int i = 0; i < 3; ++i) {
-    const double without = prefill_seconds(stays, tokens);
-    costs.push_back(100 * (prefill_seconds(leaves, tokens) / without - 1));
+    if (!engine_.store_pages(false)) return;
+    const double without = prefill_seconds(exact(512), tokens);
+    engine_.store_pages(true);
+    costs.push_back(100 * (prefill_seconds(exact(512), tokens) / without - 1));
   }
   figures_.add(summarise("cost of spilling while prefilling " + thousands(tokens), "%", costs));
 }

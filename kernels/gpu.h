@@ -139,7 +139,7 @@ class Gpu {
 
 // How a plug-in is entered: null and a reason where there is no such device. The interface's number
 // changes with every change of the above, so that a plug-in of another build is not used.
-constexpr int kGpuInterface = 6;
+constexpr int kGpuInterface = 7;
 constexpr const char* kOpenGpu = "ringtide_open_gpu";
 using OpenGpu = Gpu* (*)(int interface, int index, std::string& reason);
 

@@ -140,6 +140,13 @@ class Engine {
   // Logits after the last processed token, (vocabulary). Valid until the next call.
   virtual std::span<const float> logits(ContextId id) = 0;
 
+  // Gives the store what earlier calls have left on its way there, as far as it has come; waits for
+  // nothing. False: some is still on the way. Other calls do so too, as they go.
+  virtual bool hand_over() { return true; }
+
+  // For measurements: whether full pages leave for the store; at first they do. False: not by this
+  // engine.
+  virtual bool store_pages(bool /*on*/) { return false; }
   // For measurements: a context as after so many tokens, with random keys, values and
   // representatives; its units in host memory share a few buffers. False: not by this engine.
   virtual bool imagine(ContextId, const PolicyConfig&, int64_t /*tokens*/) { return false; }

@@ -246,10 +246,6 @@ void GpuBlocks::learn(GpuContext& context, const Plan& p, Inputs& in, int32_t b,
   learn.logit_offset = int64_t{layer} * config_.heads * unit;
   gpu_.learn(learn);
   for (int64_t u = block.sealed; u < block.seals_end; ++u) {
-    if (context.represented(u)) {
-      if (layer == 0) context.index_represented(u);
-      continue;
-    }
     Represent& r = in.represents[u - p.blocks[0].sealed];
     r.first_layer = layer;
     r.end_layer = layer + 1;

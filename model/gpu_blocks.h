@@ -21,7 +21,7 @@ class GpuBlocks {
   GpuBlocks(kernels::Gpu& gpu, const ModelConfig& config, GpuDense& dense, GpuHome& home,
             UnitStore& store, int32_t rows);
 
-  // Blocks longer than a token. Throws LostUnit: the context is to be made again, and the pass run
+  // Blocks longer than a token. Throws LostUnits: the context is to be made again, and the pass run
   // again.
   void prefill(GpuContext& context, std::span<const TokenId> tokens,
                std::span<const int32_t> lengths);

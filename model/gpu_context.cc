@@ -52,7 +52,7 @@ GpuContext::~GpuContext() {
   home_.spill.leave(this);
   home_.gone(*this);
   std::erase(home_.living, this);
-  for (Live& live : pages_) pool_.give(live.page);
+  for (GpuPage* page : pages_) pool_.give(page);
   if (first_) pool_.give(first_);
   pool_.unreserve(window_pages(policy_->config()));
 }
@@ -72,20 +72,20 @@ int64_t GpuContext::reserved_bytes(const MemoryPolicy& policy, const GpuLayout& 
 void GpuContext::begin(int64_t tokens) {
   const int64_t end = processed() + tokens, unit = layout_.unit;
   while ((base_ + static_cast<int64_t>(pages_.size())) * unit < end)
-    pages_.push_back({take_page(), nullptr});
+    pages_.push_back(take_page());
   const int64_t sealed_then = sealed_at(end);
   if (keeps_units())
     while (static_cast<int64_t>(kept_.size()) < sealed_then)
       kept_.push_back(home_.arena.take(layout_.payload_bytes()));
   if (looks_up() && sealed_then > sealed()) {
     index_.grow(sealed_then);
-    // Until they are in host memory, they can be read where they are.
-    for (int64_t u = sealed(); u < sealed_then; ++u) index_.set_payload(u, live(u).page->payload);
+    // While their pages are still taken, they are read there.
+    for (int64_t u = sealed(); u < sealed_then; ++u) index_.set_payload(u, live(u).payload);
   }
   index_.send();
 }
 
-// Pages of units on their way to the host are free once they are there.
+// Pages of sealed units are free once what is stored of them is in host memory.
 GpuPage* GpuContext::take_page() {
   home_.spill.settle(false);
   for (;;) {
@@ -96,7 +96,7 @@ GpuPage* GpuContext::take_page() {
 
 GpuPage* GpuContext::page(int64_t unit) const {
   const int64_t at = unit - base_;
-  if (at >= 0 && at < static_cast<int64_t>(pages_.size())) return pages_[at].page;
+  if (at >= 0 && at < static_cast<int64_t>(pages_.size())) return pages_[at];
   return unit == 0 ? first_ : nullptr;
 }
 
@@ -157,20 +157,18 @@ void GpuContext::learn_runs(int64_t begin, int64_t end, int32_t row,
     run.q_begin = row + static_cast<int32_t>(p - begin);
     run.q_end = row + static_cast<int32_t>(stop - begin);
     run.q_position = p;
-    const Live& own = live(number);
-    run.query_sum = own.page->query_sum;
-    if (!own.representatives) {
-      run.own_row = own.page->rotated_row;
-      run.own_end = static_cast<int32_t>(stop - number * unit);
-      run.own_position = number * unit;
-      run.own_sums = own.page->logit_sums;
-    }
+    const GpuPage& own = live(number);
+    run.query_sum = own.query_sum;
+    run.own_row = own.rotated_row;
+    run.own_end = static_cast<int32_t>(stop - number * unit);
+    run.own_position = number * unit;
+    run.own_sums = own.own_sums;
     const int64_t leaving = number - policy_->config().window / unit;
-    if (leaving >= sealed && !live(leaving).representatives) {
-      const GpuPage& page = *live(leaving).page;
+    if (leaving >= sealed) {
+      const GpuPage& page = live(leaving);
       run.leaving_row = page.rotated_row;
       run.leaving_position = leaving * unit;
-      run.leaving_sums = page.logit_sums;
+      run.leaving_sums = page.leaving_sums;
     }
     runs.push_back(run);
     p = stop;
@@ -204,8 +202,8 @@ kernels::cuda::Slots GpuContext::slots(int layer) const {
 
 kernels::cuda::Represent GpuContext::represent(int64_t unit, const float** sums) const {
   const PolicyConfig& config = policy_->config();
-  const GpuPage& page = *live(unit).page;
-  for (int32_t w = 0; w < whole_pages(); ++w) sums[w] = live(unit + 1 + w).page->query_sum;
+  const GpuPage& page = live(unit);
+  for (int32_t w = 0; w < whole_pages(); ++w) sums[w] = live(unit + 1 + w).query_sum;
   kernels::cuda::Represent r;
   r.shape = layout_.shape;
   r.unit = layout_.unit;
@@ -215,7 +213,8 @@ kernels::cuda::Represent GpuContext::represent(int64_t unit, const float** sums)
   r.rotated_row = page.rotated_row;
   r.layer_rows = layout_.layer_rows();
   r.end_layer = layout_.layers;
-  r.logit_sums = page.logit_sums;
+  r.own_sums = page.own_sums;
+  r.leaving_sums = page.leaving_sums;
   r.whole = whole_pages();
   r.scale = 1.0f / std::sqrt(static_cast<float>(layout_.shape.head_dim));
   r.begin = unit == 0 ? config.sinks : 0;
@@ -226,29 +225,45 @@ kernels::cuda::Represent GpuContext::represent(int64_t unit, const float** sums)
   return r;
 }
 
-void GpuContext::index_represented(int64_t unit) {
-  const Live& at = live(unit);
-  index_.set(unit, at.representatives.get());
-  home_.gpu.copy(at.page->representatives, at.representatives.get(), representative_bytes());
-}
-
 void GpuContext::finish(std::span<const TokenId> tokens, std::span<const int32_t> lengths) {
   for (int32_t length : lengths) {
-    for (int64_t n = history_.add(tokens.first(length)); n > 0; --n) seal();
+    const auto stored = static_cast<int64_t>(history_.page_keys().size());
+    const int64_t sealed = history_.add(tokens.first(length));
+    for (int64_t n = stored; n < static_cast<int64_t>(history_.page_keys().size()); ++n)
+      store_page(n);
+    for (int64_t n = sealed; n > 0; --n) seal();
     tokens = tokens.subspan(length);
   }
 }
 
+void GpuContext::store_page(int64_t number) {
+  if (!home_.stores_pages) return;
+  GpuPage* page = pages_[number - base_];
+  const int64_t payload = layout_.payload_bytes();
+  std::vector<GpuSpill::Piece> pieces{
+      {home_.host.take(payload), page->payload, payload, layout_.layers}};
+  if (looks_up()) {
+    const HostUnits::Buffer sums = take_sums();
+    pieces.push_back({sums, page->query_sum, layout_.query_bytes()});
+    pieces.push_back(
+        {{sums, sums.get() + layout_.query_bytes()}, page->own_sums, layout_.logit_bytes()});
+  }
+  home_.spill.add({this, SealedUnit::Kind::Unit, number, history_.page_keys()[number], page,
+                   std::move(pieces)});
+}
+
 void GpuContext::seal() {
   const int64_t unit = base_++;
-  GpuPage* page = pages_.front().page;
+  GpuPage* page = pages_.front();
   pages_.pop_front();
   if (keeps_units())
     keep(unit, page);
   else if (unit == 0)
     first_ = page;
-  home_.spill.add({this, unit, history_.keys()[unit], page, take_buffer(), layout_.layers,
-                   layout_.chunk_bytes(), representative_bytes()});
+  std::vector<GpuSpill::Piece> pieces;
+  if (looks_up()) pieces.push_back({take_sums(), page->representatives, layout_.query_bytes()});
+  home_.spill.add({this, SealedUnit::Kind::Entry, unit, history_.keys()[unit], page,
+                   std::move(pieces)});
 }
 
 void GpuContext::keep(int64_t unit, const GpuPage* page) {
@@ -260,41 +275,45 @@ void GpuContext::keep(int64_t unit, const GpuPage* page) {
   home_.gpu.copy_rows(to + plane, stride, page->payload + plane, stride, plane, layout_.layers);
 }
 
-HostUnits::Buffer GpuContext::take_buffer() const { return home_.host.take(unit_bytes()); }
+void GpuContext::left(const GpuSpill::Value& value) {
+  if (value.kind == SealedUnit::Kind::Unit)
+    return keep_in_host(value.number, value.pieces.front().to);
+  if (looks_up())
+    has_in_host(value.number, home_.host.find(history_.page_keys()[value.number]).get());
+  if (value.page != first_) pool_.give(value.page);
+}
 
-void GpuContext::spilled(int64_t unit, GpuPage* page, const UnitKey& key,
-                         HostUnits::Buffer buffer) {
-  if (looks_up()) {
-    if (policy_->reside(unit) == Residency::Keep)
-      home_.host.keep(key, std::move(buffer), unit_bytes());
-    const auto kept = home_.host.find(key);
-    has_in_host(unit, kept.get());
-  }
-  if (page != first_) pool_.give(page);
+void GpuContext::keep_in_host(int64_t unit, HostUnits::Buffer payload) {
+  if (!looks_up() || policy_->reside(unit) != Residency::Keep) return;
+  const UnitKey& key = history_.page_keys()[unit];
+  home_.host.keep(key, std::move(payload), layout_.payload_bytes());
+  if (const auto kept = home_.host.find(key)) in_host_[key] = {unit, kept.get()};
 }
 
 void GpuContext::has_in_host(int64_t unit, const std::byte* payload) {
   index_.set_payload(unit, payload);
-  if (payload) in_host_[history_.keys()[unit]] = unit;
+  if (payload) in_host_[history_.page_keys()[unit]] = {unit, payload};
   staged.erase(unit);
 }
 
 void GpuContext::forgotten(const UnitKey& key) {
   const auto found = in_host_.find(key);
   if (found == in_host_.end()) return;
-  index_.set_payload(found->second, nullptr);
+  const auto [unit, payload] = found->second;
   in_host_.erase(found);
+  // In the window, and for a while after, it is read from its page.
+  if (unit < index_.units() && index_.payload(unit) == payload) index_.set_payload(unit, nullptr);
 }
 
 ContextStats GpuContext::stats() const {
   ContextStats s = counters;
   s.tokens = processed();
-  s.units = sealed();
+  s.units = static_cast<int64_t>(history_.page_keys().size());
   const int64_t pages = static_cast<int64_t>(pages_.size()) + (first_ ? 1 : 0);
   s.gpu_bytes = pages * GpuPages::pair_bytes(layout_) / 2 +
                 static_cast<int64_t>(kept_.size()) * layout_.payload_bytes() + slots_.bytes() +
                 index_.bytes();
-  s.host_bytes = static_cast<int64_t>(in_host_.size()) * unit_bytes();
+  s.host_bytes = static_cast<int64_t>(in_host_.size()) * layout_.payload_bytes();
   return s;
 }
 

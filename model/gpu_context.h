@@ -40,6 +40,7 @@ struct GpuHome {
   std::vector<GpuContext*> living;               // all of them
   std::function<void(const GpuContext&)> gone;  // told of one that goes away
   int64_t tick = 0;  // of lookups, in the order in which they use slots
+  bool stores_pages = true;
 };
 
 class GpuContext final : public Resumable, public GpuSpill::Owner {
@@ -73,14 +74,12 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   kernels::cuda::Slots slots(int layer) const;
   int64_t sealed_at(int64_t processed) const { return history_.sealed_at(processed); }
   // A unit that is sealed needs representatives: what they are made of, but for the layers and
-  // `query_sums`, whose whole_pages() device pointers are written to `sums`. A unit read back from
-  // the store has some already: they only have to go to the index.
+  // `query_sums`, whose whole_pages() device pointers are written to `sums`.
   int32_t whole_pages() const { return policy_->config().window / layout_.unit - 1; }
   kernels::cuda::Represent represent(int64_t unit, const float** sums) const;
-  bool represented(int64_t unit) const { return live(unit).representatives != nullptr; }
-  void index_represented(int64_t unit);
 
-  // The pass's blocks become part of the past; units that they seal leave for the store.
+  // The pass's blocks become part of the past; pages that they fill leave for the store, and what
+  // finds the units that they seal.
   void finish(std::span<const TokenId> tokens, std::span<const int32_t> lengths);
 
   // -- positions ----
@@ -95,16 +94,13 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   GpuIndex& index() { return index_; }
   // The host forgets a unit: it is only in the store.
   void forgotten(const UnitKey& key);
-  // A unit is in host memory.
+  // A sealed unit is in host memory.
   void has_in_host(int64_t unit, const std::byte* payload);
-
-  // Of a unit in host memory: payload, then representatives.
-  int64_t unit_bytes() const { return layout_.payload_bytes() + representative_bytes(); }
 
   // -- restoring ----
   int64_t processed() const override { return history_.tokens(); }
   const std::vector<UnitKey>& stored_pages(const History& history) const override {
-    return history.keys();
+    return history.page_keys();
   }
   std::vector<int64_t> absent(const History& history, int64_t tokens,
                               UnitStore& store) const override;
@@ -115,7 +111,7 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
 
   // -- GpuSpill::Owner ----
   uint64_t owner_id() const override { return id_; }
-  void spilled(int64_t unit, GpuPage* page, const UnitKey& key, HostUnits::Buffer buffer) override;
+  void left(const GpuSpill::Value& value) override;
 
   ContextId id() const { return id_; }
   const MemoryPolicy& policy() const { return *policy_; }
@@ -132,23 +128,24 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   std::unordered_map<int64_t, int32_t> staged;
 
  private:
-  struct Live {
-    GpuPage* page = nullptr;
-    // Final already, read back from the store: (layers, heads, head_dim) float32.
-    std::unique_ptr<float[]> representatives;
+  struct InHost {
+    int64_t unit;
+    const std::byte* payload;
   };
   bool keeps_units() const { return policy_->config().kind == PolicyKind::Exact; }
-  const Live& live(int64_t unit) const { return pages_.at(unit - base_); }
+  const GpuPage& live(int64_t unit) const { return *pages_.at(unit - base_); }
   GpuPage* page(int64_t unit) const;  // not sealed, or page 0; null otherwise
   kernels::cuda::KvRef ref(int64_t unit, bool rotated, int32_t begin, int32_t end) const;
   GpuPage* take_page();
+  void store_page(int64_t number);
   void seal();
   void keep(int64_t unit, const GpuPage* page);
+  void keep_in_host(int64_t unit, HostUnits::Buffer payload);
   void load(GpuPage* page, int64_t unit, const std::byte* payload);
   void rotate(GpuPage* page, int64_t unit);
-  HostUnits::Buffer take_buffer() const;
-  int64_t representative_bytes() const {
-    return looks_up() ? layout_.query_floats() * static_cast<int64_t>(sizeof(float)) : 0;
+  // Of the sums that are stored with a page, or of representatives.
+  HostUnits::Buffer take_sums() const {
+    return home_.host.take(layout_.query_bytes() + layout_.logit_bytes());
   }
 
   const ContextId id_;
@@ -159,7 +156,7 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   GpuAngles::Own angles_;
   History history_;
   int64_t base_ = 0;              // unit of the first page: the first that is not sealed
-  std::deque<Live> pages_;
+  std::deque<GpuPage*> pages_;
   GpuPage* first_ = nullptr;      // page 0, once sealed, for its sinks
   std::vector<GpuArena::Span> kept_;  // rotated keys and values of sealed units, under `exact`
   GpuIndex index_;
@@ -167,7 +164,7 @@ class GpuContext final : public Resumable, public GpuSpill::Owner {
   GpuArena::Span slots_;          // keys and values, (layers, slots)
   GpuArena::Span slot_state_;     // as in Slots, of all layers
   GpuArena::Span hidden_;
-  std::unordered_map<UnitKey, int64_t, UnitKeyHash> in_host_;
+  std::unordered_map<UnitKey, InHost, UnitKeyHash> in_host_;  // sealed or not
   std::vector<HostUnits::Buffer> imagined_;
 };
 

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "model/engine.h"
@@ -59,7 +60,7 @@ class GpuEngine final : public Engine {
         model_(std::move(model)),
         options_(options),
         budget_(options.ram_budget > 0 ? options.ram_budget : physical_memory() / 2),
-        fingerprint_(model_->fingerprint + "/bf16-gpu/2"),
+        fingerprint_(model_->fingerprint + "/bf16-gpu/3"),
         store_(store),
         arena_bytes_(bytes_for_sessions()),
         weights_(*gpu_, *model_),
@@ -220,6 +221,13 @@ class GpuEngine final : public Engine {
     return contexts_.at(id)->context->units_awaited;
   }
 
+  bool hand_over() override { return spill_.settle(false); }
+
+  bool store_pages(bool on) override {
+    home_.stores_pages = on;
+    return true;
+  }
+
   bool imagine(ContextId id, const PolicyConfig& config, int64_t tokens) override {
     open(id, config);
     get(id).context->imagine(tokens);
@@ -373,31 +381,37 @@ class GpuEngine final : public Engine {
             store_};
   }
 
-  // Runs a pass; where it needs a unit that is lost, makes that and the context again and repeats.
+  // Runs a pass; where it needs units that are lost, makes them and the context again and repeats.
   template <class Pass>
   void recovering(Sequence& sequence, Pass pass) {
-    constexpr int kAttempts = 3;
-    for (int attempt = 1;; ++attempt) {
+    std::set<int64_t> recovered;
+    for (;;) {
+      std::vector<int64_t> lost;
       try {
         return pass();
-      } catch (const LostUnit& lost) {
-        if (attempt == kAttempts)
-          throw std::runtime_error("unit " + std::to_string(lost.unit) +
-                                   " was recomputed but the store does not give it back");
+      } catch (LostUnits& why) {
+        lost = std::move(why.units);
       }
-      make_again(sequence);
+      for (const int64_t unit : lost)
+        if (!recovered.insert(unit).second)
+          throw std::runtime_error("unit " + std::to_string(unit) +
+                                   " was recomputed but the store does not give it back");
+      make_again(sequence, lost);
     }
   }
 
-  void make_again(Sequence& sequence) {
+  void make_again(Sequence& sequence, const std::vector<int64_t>& lost) {
     const ContextId id = sequence.context->id();
     ContextStats counters = sequence.context->counters;
-    Return back(sequence.context->history());
-    const Passes passes = restoring(id, back.history().policy());
+    const History history = sequence.context->history();
+    const Passes passes = restoring(id, history.policy());
     sequence.context.reset();
+    Rebuild rebuild(lost);
+    while (!rebuild.done()) rebuild.step(history, passes);
+    Return back(history);
     while (!back.finished()) back.step(passes);
     sequence.context = std::move(static_cast<Sequence&>(*back.take()).context);
-    counters.units_recomputed += back.rebuilt();
+    counters.units_recomputed += rebuild.rebuilt() + back.rebuilt();
     sequence.context->counters = counters;
   }
 

@@ -31,19 +31,21 @@ void GpuContext::imagine(int64_t tokens) {
     first_ = make_page(0);
   }
   for (int64_t u = base_; u * layout_.unit < processed(); ++u)
-    pages_.push_back({make_page(u), nullptr});
+    pages_.push_back(make_page(u));
   if (looks_up() && base_ > 0) {
     index_.grow(base_);
     for (int64_t u = 0; u < base_; u += kernels::cuda::kIndexGroup)
       fill(index_.group(u), GpuIndex::group_bytes(layout_));
     for (int64_t i = 0; i < std::min(kBuffers, base_); ++i) {
-      imagined_.push_back(take_buffer());
-      home_.gpu.copy(imagined_.back().get(), pages_.front().page->payload, layout_.payload_bytes());
+      imagined_.push_back(home_.host.take(layout_.payload_bytes()));
+      home_.gpu.copy(imagined_.back().get(), pages_.front()->payload, layout_.payload_bytes());
     }
     for (int64_t u = 0; u < base_; ++u)
       index_.set_payload(u, imagined_[u % imagined_.size()].get());
   }
   home_.gpu.fill(hidden_.data(), 0, hidden_.bytes());
+  for (int64_t n = base_; n < static_cast<int64_t>(history_.page_keys().size()); ++n) store_page(n);
+  home_.spill.settle(true);
   home_.gpu.synchronize();
 }
 

@@ -29,6 +29,7 @@ class GpuIndex {
   // Null: only in the store.
   void set_payload(int64_t unit, const std::byte* payload);
   const std::byte* payload(int64_t unit) const { return payloads_[unit]; }
+  int64_t units() const { return static_cast<int64_t>(payloads_.size()); }
   int64_t absent() const { return absent_; }  // units whose payload is null
 
   void send();

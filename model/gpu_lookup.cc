@@ -105,9 +105,7 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
   std::vector<int64_t> wanted;
   for (const int32_t unit : std::span<const int32_t>(peek_, select_)) {
     if (unit < 0) break;
-    home_.host.want(context.history().keys().size() > static_cast<size_t>(unit)
-                        ? context.history().keys()[unit]
-                        : UnitKey{});
+    want(context, unit);
     if (std::find(held.begin(), held.end(), unit) == held.end()) wanted.push_back(unit);
   }
   for (int64_t unit : wanted)
@@ -123,7 +121,7 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
   for (int64_t unit : wanted) {
     if (context.index().payload(unit)) continue;
     reads.push_back(
-        {context.history().keys()[unit],
+        {context.history().page_keys()[unit],
          static_cast<uint32_t>(lookup.layer),
          {stage_ + static_cast<int64_t>(reads.size()) * chunk, static_cast<size_t>(chunk)}});
     staged_.push_back(unit);
@@ -131,27 +129,33 @@ void GpuLookup::provide(GpuContext& context, const kernels::cuda::Lookup& lookup
     ++context.counters.reads_store;
   }
   store_.read(reads);
-  for (size_t i = 0; i < reads.size(); ++i) {
-    if (reads[i].outcome != ReadOutcome::Ok) {
-      const int64_t unit = staged_[i];
-      staged_.clear();
-      throw LostUnit(context, unit);
-    }
-    // As if all layers were there: only this one's is read.
-    context.index().set_payload(staged_[i], reads[i].into.data() - lookup.layer * chunk);
+  std::vector<int64_t> lost;
+  for (size_t i = 0; i < reads.size(); ++i)
+    if (reads[i].outcome != ReadOutcome::Ok) lost.push_back(staged_[i]);
+  if (!lost.empty()) {
+    staged_.clear();
+    throw LostUnits(std::move(lost));
   }
+  // As if all layers were there: only this one's is read.
+  for (size_t i = 0; i < reads.size(); ++i)
+    context.index().set_payload(staged_[i], reads[i].into.data() - lookup.layer * chunk);
   context.index().send();
+}
+
+void GpuLookup::want(const GpuContext& context, int64_t unit) {
+  const std::vector<UnitKey>& keys = context.history().page_keys();
+  if (unit < static_cast<int64_t>(keys.size())) home_.host.want(keys[unit]);
 }
 
 // True where the whole unit is in host memory now.
 bool GpuLookup::bring(GpuContext& context, int64_t unit) {
-  const UnitKey key = context.history().keys()[unit];
+  const UnitKey key = context.history().page_keys()[unit];
   if (const auto here = home_.host.find(key)) {
     context.has_in_host(unit, here.get());
     return true;
   }
   // One that has been read in pieces as often as it has pieces is worth its room.
-  const int64_t bytes = context.unit_bytes();
+  const int64_t bytes = layout_.payload_bytes();
   const bool worth = context.staged[unit] >= layout_.layers && bytes <= home_.host.budget();
   if (!worth && !home_.host.has_room(bytes)) return false;
   HostUnits::Buffer buffer = home_.host.take(bytes);
@@ -163,7 +167,7 @@ bool GpuLookup::bring(GpuContext& context, int64_t unit) {
          {buffer.get() + l * layout_.chunk_bytes(), static_cast<size_t>(layout_.chunk_bytes())}});
   store_.read(reads);
   for (const PartRead& read : reads)
-    if (read.outcome != ReadOutcome::Ok) throw LostUnit(context, unit);
+    if (read.outcome != ReadOutcome::Ok) throw LostUnits({unit});
   home_.host.keep(key, buffer, bytes);
   context.has_in_host(unit, buffer.get());
   return true;
@@ -192,8 +196,7 @@ void GpuLookup::tell(const Owed& owed) {
     for (int32_t i = 0; i < select_ && chosen[i] >= 0; ++i) {
       context.picked.push_back(chosen[i]);
       ++context.counters.units_selected;
-      if (static_cast<size_t>(chosen[i]) < context.history().keys().size())
-        home_.host.want(context.history().keys()[chosen[i]]);
+      want(context, chosen[i]);
     }
   }
   if (owed.set == 0) context.units_awaited += host_totals_[owed.row].fetched;

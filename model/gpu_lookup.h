@@ -14,12 +14,12 @@
 
 namespace ringtide::model {
 
-// A unit that a lookup chose is neither in memory nor in the store.
-struct LostUnit : std::runtime_error {
-  LostUnit(GpuContext& context, int64_t unit)
-      : std::runtime_error("unit " + std::to_string(unit) + " is lost"), context(context), unit(unit) {}
-  GpuContext& context;
-  int64_t unit;
+// Units that a lookup chose are neither in memory nor in the store.
+struct LostUnits : std::runtime_error {
+  explicit LostUnits(std::vector<int64_t> units)  // at least one
+      : std::runtime_error("unit " + std::to_string(units.front()) + " is lost"),
+        units(std::move(units)) {}
+  std::vector<int64_t> units;
 };
 
 class GpuLookup {
@@ -62,6 +62,7 @@ class GpuLookup {
   void tell(const Owed& owed);
   void provide(GpuContext& context, const kernels::cuda::Lookup& lookup);
   bool bring(GpuContext& context, int64_t unit);
+  void want(const GpuContext& context, int64_t unit);
   bool need_host(int32_t*& memory, int64_t& have, int64_t n);
 
   kernels::Gpu& gpu_;

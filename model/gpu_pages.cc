@@ -5,14 +5,19 @@
 namespace ringtide::model {
 namespace {
 
+// A page's sums, in the order in which they lie; then its representatives.
 int64_t sum_floats(const GpuLayout& layout) {
-  return 2 * layout.query_floats() + layout.logit_floats();
+  return layout.query_floats() + 2 * layout.logit_floats();
+}
+int64_t learned_floats(const GpuLayout& layout) {
+  return sum_floats(layout) + layout.query_floats();
 }
 
 }  // namespace
 
 int64_t GpuPages::pair_bytes(const GpuLayout& layout) {
-  return 3 * layout.payload_bytes() + 2 * sum_floats(layout) * static_cast<int64_t>(sizeof(float));
+  return 3 * layout.payload_bytes() +
+         2 * learned_floats(layout) * static_cast<int64_t>(sizeof(float));
 }
 
 void GpuPages::make_pair() {
@@ -26,9 +31,10 @@ void GpuPages::make_pair() {
     page.v_row = page.raw_row + layout_.plane_rows();
     page.rotated_row = pair->span.row() + 2 * block + i * layout_.plane_rows();
     page.payload = pair->span.data() + i * layout_.payload_bytes();
-    page.query_sum = sums + i * sum_floats(layout_);
-    page.logit_sums = page.query_sum + layout_.query_floats();
-    page.representatives = page.logit_sums + layout_.logit_floats();
+    page.query_sum = sums + i * learned_floats(layout_);
+    page.own_sums = page.query_sum + layout_.query_floats();
+    page.leaving_sums = page.own_sums + layout_.logit_floats();
+    page.representatives = page.leaving_sums + layout_.logit_floats();
   }
   pairs_.push_back(std::move(pair));
 }
@@ -58,8 +64,7 @@ GpuPage* GpuPages::take() {
         pair->taken[i] = true;
         GpuPage* page = &pair->pages[i];
         gpu_.fill(page->query_sum, 0,
-                  (layout_.query_floats() + layout_.logit_floats()) *
-                      static_cast<int64_t>(sizeof(float)));
+                  sum_floats(layout_) * static_cast<int64_t>(sizeof(float)));
         return page;
       }
   return nullptr;

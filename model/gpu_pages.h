@@ -27,17 +27,22 @@ struct GpuLayout {
   int64_t row() const { return int64_t{shape.heads} * shape.head_dim; }
   int64_t query_floats() const { return layers * row(); }  // query sums, or representatives
   int64_t logit_floats() const { return int64_t{layers} * shape.heads * unit; }
+  int64_t query_bytes() const { return query_floats() * static_cast<int64_t>(sizeof(float)); }
+  int64_t logit_bytes() const { return logit_floats() * static_cast<int64_t>(sizeof(float)); }
 };
 
 struct GpuPage {
   // Arena rows of layer 0; layer l: + l * layer_rows().
   int32_t raw_row = 0, rotated_row = 0, v_row = 0;
   std::byte* payload = nullptr;
-  // What is learned while it is in the window, of all layers: sums of the queries that stand in it
-  // (layers, heads, head_dim), of logits per key (layers, heads, unit); and what comes of that.
+  // What is learned while it is in the window, of all layers. Final when it is full: sums of the
+  // queries that stand in it (layers, heads, head_dim), of their logits by its keys (layers, heads,
+  // unit). Of the logits of the queries that stand a window later, as many; and what comes of all
+  // that, (layers, heads, head_dim).
   float* query_sum = nullptr;
-  float* logit_sums = nullptr;
-  float* representatives = nullptr;  // (layers, heads, head_dim)
+  float* own_sums = nullptr;
+  float* leaving_sums = nullptr;
+  float* representatives = nullptr;
 };
 
 class GpuPages {

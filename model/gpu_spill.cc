@@ -3,32 +3,28 @@
 #include <algorithm>
 #include <utility>
 
-#include "model/gpu_pages.h"
-
 namespace ringtide::model {
 
 using kernels::Gpu;
 
-void GpuSpill::add(Unit unit) {
-  const int64_t payload = unit.layers * unit.chunk_bytes;
+void GpuSpill::add(Value value) {
   auto event = gpu_.make_event();
   gpu_.record(*event);
   gpu_.wait(Gpu::Queue::Copy, *event);
-  gpu_.copy(unit.buffer.get(), unit.page->payload, payload, Gpu::Queue::Copy);
-  if (unit.representative_bytes > 0)
-    gpu_.copy(unit.buffer.get() + payload, unit.page->representatives, unit.representative_bytes,
-              Gpu::Queue::Copy);
+  for (const Piece& piece : value.pieces)
+    gpu_.copy(piece.to.get(), piece.from, piece.bytes, Gpu::Queue::Copy);
   auto copied = gpu_.make_event();
   gpu_.record(*copied, Gpu::Queue::Copy);
-  items_.push_back({std::move(unit), std::move(copied)});
+  items_.push_back({std::move(value), std::move(copied)});
 }
 
-void GpuSpill::settle(bool all) {
+bool GpuSpill::settle(bool all) {
   while (!items_.empty()) {
     if (all) gpu_.synchronize(*items_.front().copied);
-    if (!gpu_.reached(*items_.front().copied)) return;
+    if (!gpu_.reached(*items_.front().copied)) return false;
     hand_over();
   }
+  return true;
 }
 
 bool GpuSpill::settle_one() {
@@ -39,27 +35,30 @@ bool GpuSpill::settle_one() {
 }
 
 void GpuSpill::hand_over() {
-  const Unit unit = std::move(items_.front().unit);
+  const Value value = std::move(items_.front().value);
   items_.pop_front();
-  SealedUnit sealed;
-  sealed.key = unit.key;
-  sealed.number = unit.number;
-  const std::byte* at = unit.buffer.get();
-  for (int32_t l = 0; l < unit.layers; ++l, at += unit.chunk_bytes)
-    sealed.parts.emplace_back(at, static_cast<size_t>(unit.chunk_bytes));
-  sealed.parts.emplace_back(at, static_cast<size_t>(unit.representative_bytes));
-  sealed.owner = unit.buffer;
-  const uint64_t id = unit.owner->owner_id();
-  unit.owner->spilled(unit.number, unit.page, unit.key, unit.buffer);
-  store_.put(id, std::move(sealed));
+  value.owner->left(value);
+  if (value.pieces.empty()) return;
+  SealedUnit stored;
+  stored.key = value.key;
+  stored.kind = value.kind;
+  stored.number = value.number;
+  for (const Piece& piece : value.pieces) {
+    const int64_t size = piece.bytes / piece.parts;
+    for (int32_t part = 0; part < piece.parts; ++part)
+      stored.parts.emplace_back(piece.to.get() + part * size, static_cast<size_t>(size));
+  }
+  const uint64_t id = value.owner->owner_id();
+  stored.owner = std::make_shared<std::vector<Piece>>(value.pieces);
+  store_.put(id, std::move(stored));
 }
 
 void GpuSpill::leave(Owner* owner) noexcept {
-  const auto is_owners = [&](const Item& item) { return item.unit.owner == owner; };
+  const auto is_owners = [&](const Item& item) { return item.value.owner == owner; };
   try {
     if (std::any_of(items_.begin(), items_.end(), is_owners)) settle(true);
   } catch (...) {
-    // Its units can be computed again; a broken device or store says so to whoever uses it next.
+    // Its values can be computed again; a broken device or store says so to whoever uses it next.
     std::erase_if(items_, is_owners);
   }
 }

@@ -1,9 +1,10 @@
-// Sealed units on their way from the device: copied to pinned memory beside the passes, then handed
-// to the store and to their context. One thread.
+// What leaves the device: copied to pinned memory beside the passes, then handed to the store and to
+// its context. One thread.
 #pragma once
 
 #include <deque>
 #include <memory>
+#include <vector>
 
 #include "kernels/gpu.h"
 #include "model/host_units.h"
@@ -15,31 +16,38 @@ struct GpuPage;
 
 class GpuSpill {
  public:
-  // Told when its unit is in host memory. Its page is free from then on.
+  class Owner;
+  // A part of what is stored, or several of one size, side by side.
+  struct Piece {
+    HostUnits::Buffer to;
+    const void* from;
+    int64_t bytes;
+    int32_t parts = 1;
+  };
+  // What is stored of a page, or of a unit. Without pieces nothing is: its owner is only told when
+  // all that left before is in host memory.
+  struct Value {
+    Owner* owner;
+    SealedUnit::Kind kind;
+    int64_t number;
+    UnitKey key;
+    GpuPage* page;
+    std::vector<Piece> pieces;
+  };
   class Owner {
    public:
     virtual ~Owner() = default;
     virtual uint64_t owner_id() const = 0;
-    virtual void spilled(int64_t unit, GpuPage* page, const UnitKey& key,
-                         HostUnits::Buffer buffer) = 0;
+    // It is in host memory, as is all that it added before.
+    virtual void left(const Value& value) = 0;
   };
 
   GpuSpill(kernels::Gpu& gpu, UnitStore& store) : gpu_(gpu), store_(store) {}
 
-  // Copies a unit of which all is on the compute queue already: the payload, and after it in the
-  // buffer the representatives, if there are any.
-  struct Unit {
-    Owner* owner;
-    int64_t number;
-    UnitKey key;
-    GpuPage* page;
-    HostUnits::Buffer buffer;
-    int32_t layers;
-    int64_t chunk_bytes, representative_bytes;
-  };
-  void add(Unit unit);
-  // Hands over what has been copied; `all`: waits for everything.
-  void settle(bool all);
+  // Copies something that is final when the compute queue has come this far.
+  void add(Value value);
+  // Hands over what has been copied; `all`: waits for everything. Returns whether nothing is left.
+  bool settle(bool all);
   // Waits for the oldest. False: there is none.
   bool settle_one();
   // Everything of an owner that goes away: it is not told any more.
@@ -51,7 +59,7 @@ class GpuSpill {
   kernels::Gpu& gpu_;
   UnitStore& store_;
   struct Item {
-    Unit unit;
+    Value value;
     std::unique_ptr<kernels::Gpu::Event> copied;
   };
   std::deque<Item> items_;

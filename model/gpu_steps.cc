@@ -446,10 +446,6 @@ void GpuSteps::represent_sealed(std::span<const Row> rows) {
     GpuContext& context = *row.context;
     const int64_t end = context.sealed_at(context.processed() + 1);
     for (int64_t u = context.sealed(); u < end; ++u) {
-      if (context.represented(u)) {
-        context.index_represented(u);
-        continue;
-      }
       seals.push_back({&context, u});
       pointers += context.whole_pages();
     }

@@ -42,7 +42,7 @@ class GpuSteps {
     TokenId token;
   };
   // At most kFewRows of different contexts with the same policy. Where a context's units are not
-  // all in memory it must be the only one; then it throws LostUnit: the context is to be made
+  // all in memory it must be the only one; then it throws LostUnits: the context is to be made
   // again.
   void decode(std::span<const Row> rows);
 

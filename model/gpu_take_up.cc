@@ -1,5 +1,5 @@
-// A context of the device standing at a block's end of the past: pages, index and, under `exact`, all
-// units read back from the store.
+// A context of the device standing at a block's end of the past: pages of the window with what their
+// own queries have taught, index and, under `exact`, all pages read back from the store.
 #include <algorithm>
 
 #include "model/gpu_context.h"
@@ -43,8 +43,9 @@ std::vector<int64_t> GpuContext::absent(const History& history, int64_t tokens,
                                         UnitStore& store) const {
   std::vector<int64_t> absent;
   if (!looks_up() && !keeps_units()) return absent;
+  const std::vector<UnitKey>& keys = keeps_units() ? history.page_keys() : history.keys();
   const int64_t sealed = history.sealed_at(tokens);
-  const std::vector<bool> has = store.contains(std::span(history.keys()).first(sealed));
+  const std::vector<bool> has = store.contains(std::span(keys).first(sealed));
   for (int64_t u = 0; u < sealed; ++u)
     if (!has[u]) absent.push_back(u);
   return absent;
@@ -55,43 +56,50 @@ std::vector<int64_t> GpuContext::take_up(const History& history, const TakeUp& a
   History past = history_;
   for (size_t b = 0; b < at.blocks; ++b) past.add(history.block(b));
   const int64_t sealed = past.sealed_at(at.tokens), pages = at.tokens / layout_.unit;
-  const auto part = static_cast<uint32_t>(layout_.layers);  // representatives
   Reads reads(store);
 
-  // Work on the device that reads the buffer is done before the store writes to it.
-  const HostUnits::Buffer buffer = take_buffer();
-  std::byte* representatives = buffer.get() + layout_.payload_bytes();
-  const auto read_unit = [&](int64_t u) {
-    home_.gpu.synchronize();
-    for (uint32_t l = 0; l < part; ++l)
-      reads.add(u, history.keys()[u], l, buffer.get() + l * layout_.chunk_bytes(),
-                layout_.chunk_bytes());
-    if (looks_up()) reads.add(u, history.keys()[u], part, representatives, representative_bytes());
+  HostUnits::Buffer payload, sums;  // of the page that was read last
+  if (looks_up()) sums = take_sums();
+  const auto read_page = [&](int64_t number, bool with_sums) {
+    home_.gpu.synchronize();  // the device has read the last one
+    const UnitKey& key = history.page_keys()[number];
+    const auto layers = static_cast<uint32_t>(layout_.layers);
+    payload = home_.host.find(key);
+    if (!payload) {
+      payload = home_.host.take(layout_.payload_bytes());
+      for (uint32_t l = 0; l < layers; ++l)
+        reads.add(number, key, l, payload.get() + l * layout_.chunk_bytes(), layout_.chunk_bytes());
+    }
+    if (with_sums) {
+      reads.add(number, key, layers, sums.get(), layout_.query_bytes());
+      reads.add(number, key, layers + 1, sums.get() + layout_.query_bytes(), layout_.logit_bytes());
+    }
     return reads.run();
   };
   if (keeps_units()) {
     GpuPage* page = take_page();
     for (int64_t u = 0; u < sealed; ++u) {
-      if (!read_unit(u)) continue;
+      if (!read_page(u, false)) continue;
       if (static_cast<int64_t>(kept_.size()) == u)
         kept_.push_back(home_.arena.take(layout_.payload_bytes()));
-      load(page, u, buffer.get());
+      load(page, u, payload.get());
       if (static_cast<int64_t>(kept_.size()) > u) keep(u, page);
     }
     pool_.give(page);
   } else if (sealed > 0) {
     first_ = take_page();
-    if (read_unit(0)) load(first_, 0, buffer.get());
+    if (read_page(0, false)) load(first_, 0, payload.get());
   }
-  for (int64_t u = sealed; u < pages; ++u) {
-    Live live{take_page(), nullptr};
-    if (read_unit(u)) load(live.page, u, buffer.get());
-    if (looks_up()) {
-      live.representatives = std::make_unique<float[]>(layout_.query_floats());
-      std::copy_n(reinterpret_cast<const float*>(representatives), layout_.query_floats(),
-                  live.representatives.get());
-    }
-    pages_.push_back(std::move(live));
+  std::vector<HostUnits::Buffer> window;
+  for (int64_t n = sealed; n < pages; ++n) {
+    pages_.push_back(take_page());
+    if (!read_page(n, looks_up())) continue;
+    load(pages_.back(), n, payload.get());
+    if (!looks_up()) continue;
+    home_.gpu.copy(pages_.back()->query_sum, sums.get(), layout_.query_bytes());
+    home_.gpu.copy(pages_.back()->own_sums, sums.get() + layout_.query_bytes(),
+                   layout_.logit_bytes());
+    window.push_back(payload);
   }
   home_.gpu.synchronize();
 
@@ -102,8 +110,8 @@ std::vector<int64_t> GpuContext::take_up(const History& history, const TakeUp& a
     for (int64_t u = 0; u < sealed;) {
       const int64_t n = std::min<int64_t>(kernels::cuda::kIndexGroup, sealed - u);
       for (int64_t i = 0; i < n; ++i)
-        reads.add(u + i, history.keys()[u + i], part,
-                  reinterpret_cast<std::byte*>(rows.data() + i * floats), representative_bytes());
+        reads.add(u + i, history.keys()[u + i], 0,
+                  reinterpret_cast<std::byte*>(rows.data() + i * floats), layout_.query_bytes());
       reads.run();
       for (int64_t i = 0; i < n; ++i) index_.set(u + i, rows.data() + i * floats);
       u += n;
@@ -114,9 +122,12 @@ std::vector<int64_t> GpuContext::take_up(const History& history, const TakeUp& a
 
   history_ = std::move(past);
   base_ = sealed;
+  // What leaves the window again is looked up in host memory.
+  for (size_t i = 0; i < window.size(); ++i)
+    keep_in_host(sealed + static_cast<int64_t>(i), std::move(window[i]));
   if (looks_up())
     for (int64_t u = 0; u < sealed; ++u)
-      if (const auto here = home_.host.find(history_.keys()[u])) has_in_host(u, here.get());
+      if (const auto here = home_.host.find(history_.page_keys()[u])) has_in_host(u, here.get());
   return {};
 }
 

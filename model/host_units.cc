@@ -8,7 +8,8 @@
 
 namespace ringtide::model {
 
-// Pinning memory is slow, so it is done in slabs that are kept. Lives as long as any of its buffers.
+// Pinning memory is slow, so it is done in slabs that are kept, of each size as much again as there is.
+// Lives as long as any of its buffers.
 class HostUnits::Pool : public std::enable_shared_from_this<Pool> {
  public:
   Pool(std::shared_ptr<kernels::Gpu> gpu, int64_t slab_bytes)
@@ -19,29 +20,36 @@ class HostUnits::Pool : public std::enable_shared_from_this<Pool> {
 
   Buffer take(int64_t bytes) {
     std::lock_guard lock(mutex_);
-    std::vector<std::byte*>& spare = spare_[bytes];
-    if (spare.empty()) {
-      const int64_t n = std::max<int64_t>(1, slab_bytes_ / bytes);
+    Size& size = sizes_[bytes];
+    if (size.spare.empty()) {
+      const int64_t most = std::max<int64_t>(1, slab_bytes_ / bytes);
+      const int64_t n = std::clamp<int64_t>(size.made, std::min<int64_t>(kLeast, most), most);
       auto* slab = static_cast<std::byte*>(gpu_->allocate_host(n * bytes));
       slabs_.push_back(slab);
-      for (int64_t i = 0; i < n; ++i) spare.push_back(slab + i * bytes);
+      size.made += n;
+      for (int64_t i = 0; i < n; ++i) size.spare.push_back(slab + i * bytes);
     }
-    std::byte* memory = spare.back();
-    spare.pop_back();
+    std::byte* memory = size.spare.back();
+    size.spare.pop_back();
     return {memory, [pool = shared_from_this(), bytes](std::byte* p) { pool->give_back(p, bytes); }};
   }
 
  private:
   void give_back(std::byte* memory, int64_t bytes) {
     std::lock_guard lock(mutex_);
-    spare_[bytes].push_back(memory);
+    sizes_[bytes].spare.push_back(memory);
   }
+  struct Size {
+    std::vector<std::byte*> spare;
+    int64_t made = 0;  // buffers, spare or not
+  };
+  static constexpr int64_t kLeast = 8;
 
   const std::shared_ptr<kernels::Gpu> gpu_;
   const int64_t slab_bytes_;
   std::mutex mutex_;  // of all below
   std::vector<void*> slabs_;
-  std::map<int64_t, std::vector<std::byte*>> spare_;  // by size
+  std::map<int64_t, Size> sizes_;
 };
 
 namespace {

@@ -3,10 +3,10 @@
 // A pass needs, of the past, only what is in reach: the pages not sealed, the sinks, the index and
 // the units it selects. So a context can be taken up at any block's end that is also a page's end,
 // if the pages from there back through the window are stored, and the index entries of all before:
-// summaries of its full groups, and the units of the open one. Pages that are stored when they are
-// full leave a block to be run again, those that are stored as units a window. Work is done in
-// steps of one block, so that the engine can serve others between them. Short blocks, as each
-// generated token is one, go together in a step, up to the length of a block.
+// summaries of its full groups, and the units of the open one. Since pages are stored when they are
+// full, that leaves a block to be run again. Work is done in steps of one block, so that the engine
+// can serve others between them. Short blocks, as each generated token is one, go together in a step,
+// up to the length of a block.
 #pragma once
 
 #include <cstdint>

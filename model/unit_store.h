@@ -21,22 +21,20 @@ struct UnitKey {
   auto operator<=>(const UnitKey&) const = default;
 };
 
-// What is kept of a unit, in one piece or in two, or of a full group. Immutable once handed over.
+// What is kept of a unit, in two pieces, or of a full group. Immutable once handed over.
 // Parts are of the KV type, but for sums.
 //
-// The processors' engine keeps a page as soon as it is full, and what finds it as a unit once it has
-// left the window. A GPU's keeps both together then.
+// A page is kept as soon as it is full, and what finds it as a unit once it has left the window.
 struct SealedUnit {
   enum class Kind : uint8_t {
     // Part l < layers is the payload of layer l: K then V, (kv_heads, unit, head_dim) each, K before
-    // RoPE. Of a page, under policies that keep an index, two more, float32: sums of its queries,
-    // (layers, heads, head_dim), and of their logits by its keys, (layers, heads, unit). Of a GPU's
-    // unit part `layers` holds its representatives, (layers, heads, head_dim), or is empty.
+    // RoPE. Under policies that keep an index, two more, float32: sums of its queries, (layers,
+    // heads, head_dim), and of their logits by its keys, (layers, heads, unit).
     Unit,
-    // One part: a unit's representatives, (layers, heads, head_dim).
+    // One part: a unit's representatives, (layers, heads, head_dim); float32 of a GPU's.
     Entry,
-    // Of the index (unit_index.h): part l < layers holds its units' representatives of layer l,
-    // (kUnits, heads, head_dim); part `layers` its summary and a digest.
+    // Of the index of the processors' engine (unit_index.h): part l < layers holds its units'
+    // representatives of layer l, (kUnits, heads, head_dim); part `layers` its summary and a digest.
     Group,
   };
   UnitKey key;

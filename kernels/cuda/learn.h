@@ -19,7 +19,7 @@ struct LearnRun {
   int64_t q_position = 0;          // of q_begin
   float* query_sum = nullptr;      // (heads, head_dim) of the layer: += the queries
   // The two pages that only part of the queries' windows cover: their own, and the one leaving; a
-  // null sum is skipped. Keys: rotated plane. logit_sums (heads, unit) +=.
+  // null sum is skipped. Keys: rotated plane. Sums of logits (heads, unit) +=.
   int32_t own_row = 0, own_end = 0;      // arena row, tokens that exist
   int64_t own_position = 0;
   float* own_sums = nullptr;
@@ -59,7 +59,9 @@ struct Represent {
   int32_t raw_row = 0, rotated_row = 0;  // of layer 0; layer l: + l * layer_rows
   int32_t layer_rows = 0;
   int32_t first_layer = 0, end_layer = 0;  // layers [first, end)
-  const float* logit_sums = nullptr;       // (layers, heads, unit)
+  // Of logits, as in LearnRun, (layers, heads, unit) each: a key's is the sum of both.
+  const float* own_sums = nullptr;
+  const float* leaving_sums = nullptr;
   const float* const* query_sums = nullptr;  // device, (whole): of each page wholly in the window,
                                              // (layers, heads, head_dim)
   int32_t whole = 0;

@@ -42,7 +42,8 @@ __global__ void __launch_bounds__(kThreads) represent_unit(const Represent a) {
     for (int i = 0; i < kN; ++i) logit = fmaf(key[i], query[lane * kN + i], logit);
     logit = warp_sum(logit);
     if (lane == 0) {
-      const float score = a.logit_sums[at * a.unit + token] + a.scale * logit;
+      const int64_t key = at * a.unit + token;
+      const float score = a.own_sums[key] + a.leaving_sums[key] + a.scale * logit;
       scores[token] = isnan(score) ? -INFINITY : score;
     }
   }

@@ -60,7 +60,7 @@ SessionActor::behavior_type played_session(SessionActor::pointer, Inbox<Told>* t
 }
 
 WorkerActor::behavior_type played_worker(WorkerActor::pointer, Inbox<WorkOrder>* orders) {
-  return {[orders](WorkOrder& m) { orders->push(std::move(m)); }};
+  return {[orders](WorkOrder& m) { orders->push(std::move(m)); }, [](const HandOver&) {}};
 }
 
 class SchedulerTest : public ::testing::Test {

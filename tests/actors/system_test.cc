@@ -221,6 +221,20 @@ TEST_F(ManySessionsTest, UnitsReachTheStore) {
   EXPECT_EQ(infos[0].units, units);
 }
 
+// A session that nothing is asked of any more has what it did in the store all the same.
+TEST_F(ManySessionsTest, UnitsReachTheStoreThoughTheyAreLate) {
+  world.unit = 16;
+  world.late = 5;
+  start();
+  const auto s = session("a");
+  ASSERT_TRUE(append(*s, words(100)).ok());
+  int64_t units = 0;
+  EXPECT_TRUE(world.wait_for([&](const FakePass& pass) {
+    if (pass.kind == FakePass::Kind::HandOver) units += pass.tokens;
+    return units > 10;
+  }));
+}
+
 TEST_F(ManySessionsTest, GoingDownEndsWhatRunsAndKeepsIt) {
   start();
   const auto s = session("a");

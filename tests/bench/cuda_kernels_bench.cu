@@ -329,9 +329,9 @@ class Bench {
     Buffer<const float*> dpages(pages);
     Represent r{kLlama, kUnit,  layers,     {arena, 2 * layers * layer_rows},
                 0,      kPlane, layer_rows, 0,
-                layers, scores, dpages,     whole,
-                0.088f, 4,      0,          out,
-                group,  0};
+                layers, scores, scores,     dpages,
+                whole,  0.088f, 4,          0,
+                out,    group,  0};
     us = time(8, [&](int, cudaStream_t s) { represent(r, s); });
     report("represent 32 layers", us, 4.0 * whole * layers * kRow + 2.0 * layers * kPlane * kDim);
   }

@@ -1,11 +1,12 @@
 """Sessions on GPUs, one or a ring of them: on the fake GPUs of tests/support/fake_gpu.h."""
 
+import json
 import os
 import signal
 import tempfile
 import unittest
 
-from harness import FAILED, OK, USAGE, Case, make_model, run
+from harness import FAILED, OK, USAGE, Case, make_model, run, wait_until
 
 # A model that a GPU's kernels serve.
 SHAPE = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 96}
@@ -53,6 +54,27 @@ class Gpu(Case):
         self.assertEqual(session["policy"], "infllm")
         self.assertGreater(session["units"], 2)
         self.assertGreater(session["bytes"]["gpu"], 0)
+
+    def test_a_killed_daemon_runs_no_more_than_a_block_again(self):
+        daemon = self.daemon()
+        layers = daemon.ready["model"]["layers"]
+        self.answer(daemon, text=TEXT)
+
+        def show():
+            return json.loads(run("sessions", "show", "s", "--json", *daemon.connect).out)
+
+        # Though nothing is asked any more: pages of 16 tokens, entries of those that left the window.
+        processed = show()["processed"]
+        row = SHAPE["heads"] * SHAPE["head_dim"] * 4
+        page = 2 * SHAPE["kv_heads"] * SHAPE["head_dim"] * 16 * 2 + row + SHAPE["heads"] * 16 * 4
+        stored = layers * (processed // 16 * page + (processed - 64 + 1) // 16 * row)
+        wait_until(lambda: show()["bytes"]["store"] >= stored, "its pages are stored")
+        daemon.stop(signal.SIGKILL)
+        daemon = self.daemon()
+        self.answer(daemon, text=b"and then?")
+        shown = show()
+        self.assertTrue(0 < shown["run_again"] <= 32, shown)
+        self.assertEqual(shown["retrieved"]["recomputed"], 0)
 
     def test_a_ring_answers_as_one_gpu_and_after_a_crash(self):
         alone = self.answers("--device", "cuda")

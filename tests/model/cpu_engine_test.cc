@@ -134,34 +134,6 @@ TEST_F(EngineTest, ReadsGroupsFromTheStoreWithinTheBudgetBitForBit) {
   EXPECT_EQ(results[0], results[1]);
 }
 
-// A store that writes late: what it has been given must stay as it was.
-class LateUnits : public testing::MemoryUnits {
- public:
-  void put(uint64_t owner, model::SealedUnit unit) override {
-    waiting_.push_back({owner, unit});
-    MemoryUnits::put(owner, std::move(unit));
-  }
-  void expect_unchanged() {
-    MemoryUnits late;
-    for (auto& [owner, unit] : waiting_) late.put(owner, std::move(unit));
-    EXPECT_EQ(late.snapshot(), snapshot());
-  }
-
- private:
-  std::vector<std::pair<uint64_t, model::SealedUnit>> waiting_;
-};
-
-TEST_F(EngineTest, WhatIsStoredDoesNotChangeOnItsWay) {
-  LateUnits store;
-  auto e = make(store);
-  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
-  e->open(1, p);
-  Runner r{*e, 1, BlockPlan(p.block), {}};
-  r.append(random_tokens(26, 300));
-  r.finish_prompt();
-  store.expect_unchanged();
-}
-
 TEST_F(RestoreTest, AsksTheStoreFewQuestions) {
   const PolicyConfig p = probing_policy();
   Runner r = lived(p, 300);

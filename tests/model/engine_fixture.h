@@ -42,7 +42,6 @@ struct EngineKind {
   int32_t least_unit = 1;
   bool true_positions = true;  // of infllm
   bool keeps_exact = false;    // under `exact` everything stays on the device
-  bool stores_window = true;   // pages are stored when they are full, else when they have left it
   bool joins_blocks = true;    // what is run again goes in few passes, else a block a pass
 };
 inline std::ostream& operator<<(std::ostream& out, const EngineKind& kind) {
@@ -204,10 +203,6 @@ struct RestoreTest : EngineTest {
       EXPECT_LE(replay.done - before, p.block);
     } while (!replay.finished);
     return replay.total;
-  }
-  // As many tokens as restoring may run again where nothing is lost.
-  int64_t rerun(const PolicyConfig& p) const {
-    return kind.stores_window ? p.block : p.window + 2 * p.block;
   }
   void restore_and_compare(const PolicyConfig& p, const Runner& r, const std::vector<float>& want,
                            const char* what) {

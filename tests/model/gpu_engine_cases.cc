@@ -130,6 +130,24 @@ TEST_P(GpuEngine, WhatIsExpectedChangesNoBit) {
   }
 }
 
+// What was read back for the window is not read once more when it is looked up.
+TEST_P(GpuEngine, PagesReadBackAreLookedUpInHostMemory) {
+  const PolicyConfig p = small_policy(PolicyKind::InfLlm);
+  Runner r = open(1, p);
+  r.append(random_tokens(33, p.window));
+  r.finish_prompt();
+  engine->close(1);
+  auto fresh = make(units);
+  EXPECT_LE(restore(*fresh, p, r), p.block);
+  Runner again{*fresh, 1, r.plan, r.tokens};
+  for (int i = 0; i < 2 * p.window; ++i) {
+    again.generate();
+    again.run();
+  }
+  EXPECT_GT(fresh->stats(1).units_selected, 0);
+  EXPECT_EQ(fresh->stats(1).reads_store, 0);
+}
+
 // What was sampled can be asked about again, and sampled again, after the next step was started.
 TEST_P(GpuEngine, LogitsStayUntilTheNextToken) {
   for (PolicyKind policy : {PolicyKind::Exact, PolicyKind::InfLlm}) {

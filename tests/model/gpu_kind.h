@@ -23,7 +23,6 @@ inline EngineKind gpu_kind(const char* name, OpenGpu open) {
   kind.least_unit = 8;
   kind.true_positions = false;
   kind.keeps_exact = true;
-  kind.stores_window = false;
   kind.joins_blocks = false;
   return kind;
 }

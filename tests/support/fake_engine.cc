@@ -90,6 +90,15 @@ class FakeEngine : public model::Engine {
     return FakeTokenizer::pair(letter(8), letter(24));
   }
 
+  bool hand_over() override {
+    if (sealed_.empty()) return true;
+    if (--late_ > 0) return false;
+    world_.note({FakePass::Kind::HandOver, {}, static_cast<int64_t>(sealed_.size())});
+    for (auto& [id, unit] : sealed_) units_->put(id, std::move(unit));
+    sealed_.clear();
+    return true;
+  }
+
   std::span<const float> logits(ContextId) override { return {}; }
   model::ContextStats stats(ContextId id) const override { return contexts_.at(id).stats; }
   model::EngineStats stats() const override {
@@ -126,6 +135,7 @@ class FakeEngine : public model::Engine {
       if (units_ && world_.unit && context.stats.tokens % world_.unit == 0) seal(id, context);
     }
     context.hash = mix(context.hash, 0xb10c + length);
+    late_ = world_.late;
   }
 
   void seal(ContextId id, Context& context) {
@@ -136,11 +146,16 @@ class FakeEngine : public model::Engine {
     unit.number = context.stats.units++;
     unit.parts = {std::span<const std::byte>(*bytes)};
     unit.owner = bytes;
-    units_->put(id, std::move(unit));
+    if (world_.late > 0)
+      sealed_.emplace_back(id, std::move(unit));
+    else
+      units_->put(id, std::move(unit));
   }
 
   FakeWorld& world_;
   model::UnitStore* units_;
+  std::vector<std::pair<ContextId, model::SealedUnit>> sealed_;  // on their way
+  int late_ = 0;
   struct Past {
     std::vector<TokenId> tokens;
     std::vector<int32_t> lengths;

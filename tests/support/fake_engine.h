@@ -19,7 +19,7 @@
 namespace ringtide::testing {
 
 struct FakePass {
-  enum class Kind { Open, Restore, Replay, Prefill, Decode } kind;
+  enum class Kind { Open, Restore, Replay, Prefill, Decode, HandOver } kind;
   std::vector<uint64_t> contexts;
   int64_t tokens = 0;
 };
@@ -33,8 +33,10 @@ class FakeWorld {
   size_t max_contexts = 1000;  // OutOfBudget above
   int32_t end_every = 0;       // about one token in so many ends the turn; 0: none
   int32_t unit = 0;            // seals a unit every so many tokens; 0: never
+  int late = 0;                // hand_over()s after a pass until its units are with the store
 
-  // Called before each pass, on the engine's thread, without a lock; may throw or wait.
+  // Called before each pass, and before units are handed over late, on the engine's thread, without a
+  // lock; may throw or wait.
   void before_pass(std::function<void(const FakePass&)> hook);
 
   std::vector<FakePass> passes() const;

@@ -3,7 +3,8 @@
 // the device's kernels can be compared with it.
 //
 // Operations run at once, but for those between begin_graph() and end_graph(); copies of the copy
-// queue run when somebody waits for them, so that whoever forgets to wait is found out.
+// queue run when somebody waits for them, or has asked about them for a while, so that whoever forgets
+// to wait is found out.
 #pragma once
 
 #include <functional>

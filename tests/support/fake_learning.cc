@@ -50,7 +50,8 @@ void fake_represent(const Represent& a) {
     for (int h = 0; h < a.shape.heads; ++h) {
       const int64_t g = int64_t{h / a.shape.group()} * a.unit + int64_t{l} * a.layer_rows;
       for (int32_t t = 0; t < a.unit; ++t) {
-        score[t] = a.logit_sums[(int64_t{l} * a.shape.heads + h) * a.unit + t];
+        const int64_t key = (int64_t{l} * a.shape.heads + h) * a.unit + t;
+        score[t] = a.own_sums[key] + a.leaving_sums[key];
         float logit = 0;
         for (int j = 0; j < dim; ++j) {
           float sum = 0;

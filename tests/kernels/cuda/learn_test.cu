@@ -243,7 +243,8 @@ TEST_F(LearnTest, RepresentsByTheMeanOfTheBestKeys) {
       const int layer_rows = 2 * plane, begin = 2, take = 4, slot = 63;
       const int64_t row = int64_t{shape.heads} * dim;
       const auto arena = normals_bf16(random, layers * layer_rows * dim);
-      auto logit_sums = normals(random, layers * shape.heads * unit, 20);
+      auto own_sums = normals(random, layers * shape.heads * unit, 20);
+      auto leaving_sums = normals(random, layers * shape.heads * unit, 20);
       std::vector<std::vector<float>> pages;
       std::vector<std::unique_ptr<Device<float>>> dpages;
       std::vector<const float*> pointers;
@@ -253,7 +254,7 @@ TEST_F(LearnTest, RepresentsByTheMeanOfTheBestKeys) {
         pointers.push_back(*dpages.back());
       }
       Device<bf16> darena(arena), group(int64_t{layers} * kIndexGroup * row);
-      Device<float> dsums(logit_sums), out(layers * row);
+      Device<float> down(own_sums), dleaving(leaving_sums), out(layers * row);
       Device<const float*> dpointers(pointers);
       Represent a;
       a.shape = shape;
@@ -265,7 +266,8 @@ TEST_F(LearnTest, RepresentsByTheMeanOfTheBestKeys) {
       a.layer_rows = layer_rows;
       a.first_layer = 1;
       a.end_layer = layers;
-      a.logit_sums = dsums;
+      a.own_sums = down;
+      a.leaving_sums = dleaving;
       a.query_sums = dpointers;
       a.whole = whole;
       a.scale = 0.25f;
@@ -289,7 +291,8 @@ TEST_F(LearnTest, RepresentsByTheMeanOfTheBestKeys) {
               for (const auto& page : pages) sum += page[l * row + h * dim + d];
               dot += sum * value(arena[(base + t) * dim + d]);
             }
-            score[t] = logit_sums[(l * shape.heads + h) * unit + t] + 0.25 * dot;
+            const int64_t key = (l * shape.heads + h) * unit + t;
+            score[t] = double{own_sums[key]} + leaving_sums[key] + 0.25 * dot;
           }
           std::vector<int> order(unit - begin);
           std::iota(order.begin(), order.end(), begin);
@@ -306,7 +309,8 @@ TEST_F(LearnTest, RepresentsByTheMeanOfTheBestKeys) {
           }
         }
       // Equal scores: the earlier tokens.
-      dsums.zero();
+      down.zero();
+      dleaving.zero();
       a.whole = 0;
       represent(a, nullptr);
       const auto tied = out.host();
