@@ -20,6 +20,7 @@
 #include "deploy/shards.h"
 #include "deploy/store_access.h"
 #include "model/model.h"
+#include "model/shard_model.h"
 
 namespace ringtide::deploy {
 
@@ -83,7 +84,7 @@ void join(const JoinOptions& options) {
   const Address listen = shard_address(server.cluster);
   require_processor(server.device);
   const Machine machine = inspect_machine();
-  auto model = model::Model::load(find_model(server.model));
+  const auto model = model::load_shard_model(find_model(server.model));
   storage::StoreOptions how;
   how.fingerprint = model->fingerprint + "-" + server.kv_type;
   const auto [engine, memory] = engine_over_store(server, machine);

@@ -109,7 +109,7 @@ std::shared_ptr<const Tokenizer> load_hf_tokenizer(const std::string& folder) {
   return text.tokenizer(read_hf_config(text.config()).vocabulary);
 }
 
-std::shared_ptr<const Model> load_hf_folder(const std::string& folder) {
+std::shared_ptr<const Model> load_hf_folder(const std::string& folder, bool with_tokenizer) {
   auto model = std::make_shared<Model>();
   model->path = folder;
   const TextFiles text(folder);
@@ -127,7 +127,7 @@ std::shared_ptr<const Model> load_hf_folder(const std::string& folder) {
   }
   const Architecture& architecture = *find_architecture(model->config.architecture);
   model->tensors = read_tensors(tensors, hugging_face_names(architecture), model->config);
-  model->tokenizer = text.tokenizer(model->config.vocabulary);
+  if (with_tokenizer) model->tokenizer = text.tokenizer(model->config.vocabulary);
   model->chat_template = text.chat_template();
   model->fingerprint = fingerprint(tensors, text.texts());
   return model;

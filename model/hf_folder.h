@@ -9,8 +9,9 @@
 
 namespace ringtide::model {
 
-// Maps and validates. Throws ModelError that names the file and the field.
-std::shared_ptr<const Model> load_hf_folder(const std::string& folder);
+// Maps and validates. Throws ModelError that names the file and the field. Without a tokenizer it is
+// null.
+std::shared_ptr<const Model> load_hf_folder(const std::string& folder, bool with_tokenizer = true);
 // Its tokenizer alone.
 std::shared_ptr<const Tokenizer> load_hf_tokenizer(const std::string& folder);
 

@@ -12,6 +12,8 @@ using Stage = Membership::Stage;
 namespace {
 
 constexpr std::chrono::milliseconds kLookAgain{100};  // whether the engine is still at work
+// At the beginning shards start all at once: about so many times as long as one that starts again.
+constexpr int kAllAtOnce = 2;
 
 Ring no_ring(const std::string& why) {
   Ring ring;
@@ -117,11 +119,15 @@ void RegistryState::form(FormRing& m) {
   asked = std::move(m);
   forming = false;
   if (membership.present() >= asked->members) return begin_ring();
-  set_watch(std::chrono::milliseconds(asked->wait_ms));
+  const std::chrono::milliseconds wait(asked->wait_ms);
+  const bool too_late = came_after && *came_after > kAllAtOnce * wait;
+  if (too_late && !asked->required) return begin_ring();
+  set_watch(wait);
 }
 
 void RegistryState::begin_ring() {
   forming = true;
+  if (!came_after) came_after = self->clock().now() - began;
   if (end) end->abort("another ring is formed");
   membership.form();
   const std::vector<Member>& shards = membership.shards();
@@ -234,6 +240,7 @@ RegistryActor::behavior_type registry(RegistryActor::stateful_pointer<RegistrySt
   RegistryState* state = &self->state;
   state->membership = Membership(parts.terms, parts.generation);
   state->parts = std::move(parts);
+  state->began = self->clock().now();
   self->set_down_handler([state](const caf::down_msg& m) { state->down(m); });
   return {
       [state](const Join& m) { state->join(m); },

@@ -87,7 +87,9 @@ struct RegistryState {
   uint64_t watch = 0;                       // the last one that was set
   bool forming = false;                     // it waits for links, no longer for members
   std::map<MemberId, uint64_t> unanswered;  // of those who were set aside, the ring
-  caf::actor_clock::time_point stands_since;
+  caf::actor_clock::time_point began, stands_since;
+  // From the beginning, until all had come whom the first ring was to wait for.
+  std::optional<caf::actor_clock::duration_type> came_after;
   std::shared_ptr<RingEnd> end;  // of the ring that links or stands
 };
 

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 
+#include "model/shard_model.h"
 #include "model/tokenizer.h"
 #include "tests/model/greedy.h"
 #include "tests/support/tiny_folder.h"
@@ -100,6 +101,8 @@ TEST_F(HfFolder, TakesHalfPrecision) {
 
 TEST_F(HfFolder, TheSameFolderIsTheSameModel) {
   const std::string one = load(tiny_folder({}))->fingerprint;
+  EXPECT_EQ(load_shard_model(folder_)->fingerprint, one);
+  EXPECT_EQ(load_shard_model(folder_)->tokenizer, nullptr);
   EXPECT_THAT(one, ::testing::MatchesRegex("[0-9a-f]{32}"));
   EXPECT_EQ(load(tiny_folder({}))->fingerprint, one);
   EXPECT_NE(load(tiny_folder({.seed = 9}))->fingerprint, one);

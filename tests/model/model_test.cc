@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "model/shard_model.h"
 #include "model/tokenizer.h"
 #include "tests/support/tiny_gguf.h"
 
@@ -54,6 +55,15 @@ TEST_F(ModelLoad, GivesAWholeModel) {
   EXPECT_EQ(model->tokenizer->size(), model->config.vocabulary);
   EXPECT_EQ(model->tensors.output.n, model->config.vocabulary);
   EXPECT_EQ(model->tensors.output.k, model->config.hidden);
+}
+
+TEST_F(ModelLoad, AShardsIsTheSameWithoutATokenizer) {
+  const auto whole = load(testing::tiny_gguf({}));
+  const auto shard = load_shard_model(path_);
+  EXPECT_EQ(shard->tokenizer, nullptr);
+  EXPECT_EQ(shard->fingerprint, whole->fingerprint);
+  EXPECT_EQ(shard->config.vocabulary, whole->config.vocabulary);
+  EXPECT_EQ(shard->tensors.bytes, whole->tensors.bytes);
 }
 
 TEST_F(ModelLoad, OutlivesItsDirectoryEntry) {

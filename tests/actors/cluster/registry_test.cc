@@ -57,6 +57,21 @@ class RegistryTest : public ::testing::Test {
     for (int i = 0; i < count; ++i) come(i);
     sched_.run();
   }
+  // The first ring waits for shards that take so long to start.
+  void start_slowly(int count, int64_t ms) {
+    start(0);
+    members = count;
+    required = true;
+    ask();
+    pass(ms);
+    ASSERT_FALSE(stands());
+    shards.resize(count);
+    for (int i = 0; i < count; ++i) come(i);
+    pass(20);
+    ASSERT_TRUE(stands());
+    required = false;
+    without = 0;
+  }
   // A process of its own each time.
   void come(int i) {
     Scripted& s = shards[i];
@@ -97,6 +112,7 @@ class RegistryTest : public ::testing::Test {
     FormRing ask;
     ask.members = members;
     ask.wait_ms = 1000;
+    ask.required = required;
     ask.done = [this](Ring made) {
       answered = true;
       ring = std::move(made);
@@ -148,7 +164,7 @@ class RegistryTest : public ::testing::Test {
   std::vector<Scripted> shards;
   int lost = 0;
   size_t members = 0;
-  bool answered = false;
+  bool answered = false, required = false;
   Ring ring;
   int64_t now = 0, formed_at = 0;
   int64_t without = 0;  // ms in which there was no ring
@@ -169,6 +185,26 @@ TEST_F(RegistryTest, AShardThatDiesCostsNoMoreThanTheWaitForAnother) {
   EXPECT_TRUE(stands());
   EXPECT_EQ(ring.members.size(), 2u);
   EXPECT_LE(without, 1100);
+}
+
+TEST_F(RegistryTest, WhoStartsQuicklyIsWaitedFor) {
+  start_slowly(3, 1500);
+  die(1);
+  pass(700);
+  come(1);
+  pass(1000);
+  ASSERT_TRUE(stands());
+  EXPECT_EQ(ring.members.size(), 3u);
+  EXPECT_EQ(ended.size(), 1u);
+}
+
+TEST_F(RegistryTest, WhoStartsSlowlyIsNotWaitedFor) {
+  start_slowly(3, 4000);
+  die(1);
+  pass(1000);
+  ASSERT_TRUE(stands());
+  EXPECT_EQ(ring.members.size(), 2u);
+  EXPECT_LE(without, 100);
 }
 
 // It computes, and answers when it is done: nobody kills it, and it is taken in again.
