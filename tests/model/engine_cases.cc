@@ -1,6 +1,7 @@
 // What every engine has to do, over each that is instantiated (engine_instances.h).
 #include <chrono>
 #include <cstring>
+#include <mutex>
 #include <thread>
 
 #include "tests/model/engine_instances.h"
@@ -297,6 +298,7 @@ TEST_P(AnyRestore, FullPagesAreStoredWhileTheSessionGoesOn) {
 class LateUnits : public MemoryUnits {
  public:
   void put(uint64_t owner, model::SealedUnit unit) override {
+    const std::lock_guard lock(mutex_);  // shards put side by side, and one order is compared
     waiting_.push_back({owner, unit});
     MemoryUnits::put(owner, std::move(unit));
   }
@@ -307,6 +309,7 @@ class LateUnits : public MemoryUnits {
   }
 
  private:
+  std::mutex mutex_;
   std::vector<std::pair<uint64_t, model::SealedUnit>> waiting_;
 };
 
