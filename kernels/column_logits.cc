@@ -59,11 +59,11 @@ void add_tile(const Columns& c, int kv_head, int64_t tile, float* scratch) {
   const Range seen = visible(c.block, c.band, c.position, c.position + c.m - 1);
   if (intersect(seen, tile_range(c.block, tile)).empty()) return;
   const int width = padded(c.shape.head_dim);
-  float* rows = scratch;
-  float* keys = rows + kTile * width;
+  float* part = scratch;
+  float* keys = part + kStrip * width;
   float* queries = keys + kTile * width;
   float* logits = queries + kTileRows * width;
-  load_keys(c.block, c.shape.head_dim, kv_head, tile, tile_range(c.block, tile), rows, keys);
+  load_keys(c.block, c.shape.head_dim, kv_head, tile, tile_range(c.block, tile), part, keys);
   const int group = c.shape.heads / c.shape.kv_heads;
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t i = 0; i < c.m;) {
@@ -75,7 +75,7 @@ void add_tile(const Columns& c, int kv_head, int64_t tile, float* scratch) {
 void add_columns(const Columns& c, ThreadPool& threads) {
   const Range range = tiles(c.block);
   const int width = padded(c.shape.head_dim);
-  const size_t floats = 2 * kTile * width + kTileRows * (width + kTile);
+  const size_t floats = (kTile + kStrip) * width + kTileRows * (width + kTile);
   threads.parallel_for(range.size() * c.shape.kv_heads, [&](int64_t task, int thread) {
     auto* scratch = reinterpret_cast<float*>(threads.scratch(thread, floats * sizeof(float)));
     add_tile(c, static_cast<int>(task % c.shape.kv_heads), range.begin + task / c.shape.kv_heads,

@@ -7,7 +7,6 @@
 #define HWY_TARGET_INCLUDE "kernels/elementwise.cc"
 #include <hwy/foreach_target.h>
 //
-#include "kernels/rope_inl.h"
 #include "kernels/simd_inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -53,6 +52,19 @@ void gelu_mul_part(float* gate, const float* up, int64_t n) {
 void add_row(float* x, const float* y, int64_t dim) {
   for (int64_t i = 0; i < dim; i += kLanes) {
     store_up_to(hn::Add(load_up_to(x + i, dim - i), load_up_to(y + i, dim - i)), x + i, dim - i);
+  }
+}
+
+// The pair (x[j], x[j + half]) by angle j; y may be x.
+void rotate(const float* x, int64_t half, const float* cos, const float* sin, float* y) {
+  for (int64_t j = 0; j < half; j += kLanes) {
+    const size_t n = half - j;
+    const Vf a = load_up_to(x + j, n);
+    const Vf b = load_up_to(x + half + j, n);
+    const Vf c = load_up_to(cos + j, n);
+    const Vf s = load_up_to(sin + j, n);
+    store_up_to(hn::NegMulAdd(b, s, hn::Mul(a, c)), y + j, n);
+    store_up_to(hn::MulAdd(a, s, hn::Mul(b, c)), y + half + j, n);
   }
 }
 

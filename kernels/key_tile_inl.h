@@ -23,8 +23,7 @@ static_assert(kTile % kWide == 0 && kTile % kStrip == 0 && kStrip % kWide == 0 &
               kStrip % kStepsTogether == 0 && kStepsTogether % kLanes == 0);
 
 inline int padded(int head_dim) {
-  constexpr int kWhole = std::max(kWide, 4);  // and to whole steps of the transposition
-  return (head_dim + kWhole - 1) / kWhole * kWhole;
+  return (head_dim + kWide - 1) / kWide * kWide;
 }
 
 // n values of one token; zeros after them up to `width`.

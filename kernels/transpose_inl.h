@@ -12,8 +12,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace ringtide::kernels::HWY_NAMESPACE {
 
-// Keys in a strip of a tile: few enough that all that is done to them stays in the first cache.
-constexpr int kStrip = kManyRegisters && kTile % (4 * kLanes) == 0 ? 4 * kLanes : 16;
+// Keys in a strip of a tile: few enough that all that is done to them stays in the first cache. The
+// widest vectors take all of a tile at once.
+constexpr int kStrip = kLanes == 16 ? kTile : 16;
 
 // A block of rows of numbers, `stride` apart, kBlockKeys by kBlockColumns, is written as columns of
 // floats, kStrip apart.
