@@ -62,8 +62,13 @@ void Context::begin(std::span<const TokenId> tokens) {
   const int64_t rows = begin - past, n = end - begin;
   add_rotation(config_.rope_inv_freq, begin, rows, n, near_);
   if (layout_.sliding_rope) add_rotation(config_.sliding_inv_freq, begin, rows, n, sliding_);
-  add_rotation(config_.rope_inv_freq, begin, rows, n, far_);
   const int64_t half = layout_.shape.head_dim / 2, limit = policy_->position().query_limit;
+  const auto follow = [&](const std::vector<float>& near, std::vector<float>& far) {
+    far.resize(rows * half);
+    far.insert(far.end(), near.begin() + rows * half, near.end());
+  };
+  follow(near_.cos, far_.cos);
+  follow(near_.sin, far_.sin);
   for (int64_t p = begin; p < end; ++p) {
     if (p <= limit) continue;
     std::ranges::copy(limit_.cos, far_.cos.begin() + (p - past) * half);
