@@ -1,13 +1,15 @@
 // Execution blocks: which tokens run together.
 //
 // A block never crosses a multiple of the block length, so appended text falls into the same blocks
-// however it was cut. Tokens wait until their block is full; generation runs what waits as a shorter
-// block, and each generated token but the last is a block of its own. Live sessions and recovery
-// both feed this class the same events and so get the same blocks.
+// however it was cut. Tokens wait until their block is full; generation runs what waits as a
+// shorter block, and each generated token but the last is a block of its own. Live sessions and
+// recovery both feed this class the same events and so get the same blocks.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <stdexcept>
 #include <vector>
 
 namespace ringtide::model {
@@ -26,8 +28,8 @@ class BlockPlan {
   }
   // Generation begins: what waits becomes a block. Followed by one token() a token.
   void begin_generation() { plan(total_ - planned_); }
-  // A token was sampled. The one before it becomes a block; it waits itself, for the next one or for
-  // the text of the next turn.
+  // A token was sampled. The one before it becomes a block; it waits itself, for the next one or
+  // for the text of the next turn.
   void token() {
     plan(total_ - planned_);
     ++total_;
@@ -59,5 +61,19 @@ class BlockPlan {
   size_t taken_ = 0;
   std::vector<int32_t> lengths_;
 };
+
+// What a prefill takes: whole blocks of these lengths, from position `begin` on, of so many tokens
+// in all; none crosses a multiple of `block`. Throws std::logic_error.
+inline void require_whole_blocks(int64_t begin, int64_t block, int64_t tokens,
+                                 std::span<const int32_t> lengths) {
+  int64_t end = begin;
+  for (const int32_t length : lengths) {
+    if (length <= 0 || end % block + length > block)
+      throw std::logic_error("prefill: tokens must be whole execution blocks");
+    end += length;
+  }
+  if (lengths.empty() || end - begin != tokens)
+    throw std::logic_error("prefill: lengths must cover the tokens");
+}
 
 }  // namespace ringtide::model

@@ -8,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "model/blocks.h"
 #include "model/context.h"
 #include "model/context_attention.h"
 #include "model/cpu_weights.h"
@@ -112,8 +113,8 @@ class CpuEngine final : public Engine {
   void prefill(ContextId id, std::span<const TokenId> tokens) override {
     Context& context = get(id);
     const int64_t block = context.policy().config().block;
-    if (tokens.empty() || context.processed() % block + static_cast<int64_t>(tokens.size()) > block)
-      throw std::logic_error("prefill: tokens must be one execution block");
+    const auto length = static_cast<int32_t>(tokens.size());
+    require_whole_blocks(context.processed(), block, length, {&length, 1});
     const Segment segment{&context, tokens, context.processed()};
     run_or_close({&segment, 1});
   }

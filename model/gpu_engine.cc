@@ -5,6 +5,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "model/blocks.h"
 #include "model/engine.h"
 #include "model/gpu_passes.h"
 #include "model/gpu_ring_units.h"
@@ -138,15 +139,7 @@ class GpuEngine final : public Engine {
                std::span<const int32_t> lengths) override {
     Sequence& sequence = get(id);
     const int64_t block = sequence.context->policy().config().block;
-    int64_t at = sequence.processed(), sum = 0;
-    for (const int32_t length : lengths) {
-      if (length <= 0 || at % block + length > block)
-        throw std::logic_error("prefill: tokens must be whole execution blocks");
-      at += length;
-      sum += length;
-    }
-    if (lengths.empty() || sum != static_cast<int64_t>(tokens.size()))
-      throw std::logic_error("prefill: lengths must cover the tokens");
+    require_whole_blocks(sequence.processed(), block, static_cast<int64_t>(tokens.size()), lengths);
     try {
       run_blocks(sequence, tokens, lengths);
     } catch (...) {

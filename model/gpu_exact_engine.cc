@@ -4,6 +4,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "model/blocks.h"
 #include "model/gpu_ring_passes.h"
 #include "model/gpu_shared.h"
 
@@ -75,15 +76,7 @@ class GpuExactEngine final : public Engine {
                std::span<const int32_t> lengths) override {
     GpuRingContext& context = get(id);
     const int64_t block = context.history().policy().block;
-    int64_t at = context.processed(), sum = 0;
-    for (const int32_t length : lengths) {
-      if (length <= 0 || at % block + length > block)
-        throw std::logic_error("prefill: tokens must be whole execution blocks");
-      at += length;
-      sum += length;
-    }
-    if (lengths.empty() || sum != static_cast<int64_t>(tokens.size()))
-      throw std::logic_error("prefill: lengths must cover the tokens");
+    require_whole_blocks(context.processed(), block, static_cast<int64_t>(tokens.size()), lengths);
     try {
       run_blocks(context, tokens, lengths);
     } catch (...) {
