@@ -53,7 +53,7 @@ class CpuEngine final : public Engine {
                                      : std::max(1u, std::thread::hardware_concurrency())),
         weights_(weights ? std::move(weights)
                          : pack_weights(*model_, options.activations, threads_)),
-        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/5" : "/kv32/5") +
+        fingerprint_(model_->fingerprint + (options.half_kv ? "/kv16/6" : "/kv32/6") +
                      name_of(weights_->activations)),
         cache_(store),
         transformer_(*model_, *weights_, threads_, ring_.get()),
