@@ -35,6 +35,9 @@ struct LocalServer::Impl {
 
 namespace {
 
+// Of a ring's memory for sessions: what those under the policy of most have.
+constexpr double kMostMemory = 0.875;
+
 // Of one GPU, or of one for each shard of a ring. `mostly`: the policy of most sessions.
 std::unique_ptr<model::Engine> gpu_engine(const Device& device,
                                           const std::shared_ptr<const model::Model>& model,
@@ -45,7 +48,7 @@ std::unique_ptr<model::Engine> gpu_engine(const Device& device,
   options.gpu_memory = gpu_memory(device, options);
   return model::make_gpu_ring_engine(
       shards, [&](int shard) { return open_gpu(device.gpus[shard]); }, model, options,
-      {.exact_share = mostly == model::PolicyKind::Exact ? 0.875 : 0.125}, units);
+      {.exact_share = mostly == model::PolicyKind::Exact ? kMostMemory : 1 - kMostMemory}, units);
 }
 
 std::shared_ptr<const model::Model> load_model(const ServerOptions& options, ServerFacts& facts) {
