@@ -26,7 +26,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds kFirstDelay{100}, kLongestDelay{10000};  // before it is started again
-constexpr milliseconds kSteady{10000};    // one that ran so long is started again at once
+constexpr milliseconds kSteady{10000};    // after one that ran so long it is the first delay again
 constexpr milliseconds kStopping{10000};  // to end by itself
 
 // Usage and model do not change by themselves, nor does what a leader refuses.

@@ -34,7 +34,7 @@ class RingLink {
   // Enqueues a step of its own: all = `bytes` of every shard, in the order of the shards.
   virtual void gather(uint64_t number, const void* mine, size_t bytes, void* all,
                       cudaStream_t stream) = 0;
-  // Enqueues an exchange of parts of few rows, and their merge. It has no number and may be
+  // Enqueues an exchange of parts and their merge. It has no number and may be
   // captured in a graph; all shards enqueue the same ones in the same order. Throws
   // std::invalid_argument where the part is larger than the link was made for.
   virtual void merge(const RingMerge& a, cudaStream_t stream) = 0;

@@ -1,6 +1,6 @@
-// Attention over keys and values that lie on the shards of a ring, of few rows: every shard finds
-// its part of every row's result, all parts go to all shards, and each merges them in the order of
-// the shards, in float32: the same bits everywhere.
+// Attention over keys and values that lie on the shards of a ring: every shard finds its part of
+// every row's result, all parts go to all shards, and each merges them in the order of the shards, in
+// float32: the same bits everywhere.
 #pragma once
 
 #include <cstdint>
