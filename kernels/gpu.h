@@ -4,7 +4,8 @@
 //
 // Operations go to a queue in the order of the calls and do not wait; only what says so waits.
 // Errors, also those of earlier operations, are thrown as std::runtime_error; after one the object
-// is of no further use. One thread at a time, the one that opened it.
+// is of no further use. The thread that opened it, as long as that opens no other: memory and kernels
+// would be another's. allocate() throws std::logic_error then.
 #pragma once
 
 #include <chrono>

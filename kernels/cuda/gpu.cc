@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 
 #include "kernels/cuda/check.h"
@@ -46,6 +47,11 @@ class CudaGpu final : public Gpu {
 
   // -- memory ----
   void* allocate(int64_t bytes) override {
+    int current = -1;
+    check(cudaGetDevice(&current), "cudaGetDevice");
+    if (current != index_)
+      throw std::logic_error("GPU " + std::to_string(index_) +
+                             " is asked for memory by a thread of GPU " + std::to_string(current));
     void* memory = nullptr;
     const auto size = static_cast<size_t>(std::max<int64_t>(bytes, 1024));
     check(cudaMalloc(&memory, size), ("GPU memory, " + std::to_string(size) + " bytes").c_str());

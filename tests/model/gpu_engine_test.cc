@@ -5,19 +5,23 @@
 namespace ringtide::testing {
 namespace {
 
-// Opened once: each engine of the tests has it alone, one after the other.
-const kernels::GpuChoice& device() {
-  static const kernels::GpuChoice choice = kernels::open_gpu();
-  return choice;
-}
-
 std::vector<EngineKind> kinds() {
-  if (!device().gpu) return {};
-  return {gpu_kind("Gpu", [] { return device().gpu; })};
+  if (!kernels::open_gpu().gpu) return {};
+  // Opened for each engine: other tests open other GPUs on this thread.
+  return {gpu_kind("Gpu", [] { return kernels::open_gpu().gpu; })};
 }
 
 TEST(Gpu, IsHere) {
-  if (!device().gpu) GTEST_SKIP() << device().reason;
+  if (const kernels::GpuChoice device = kernels::open_gpu(); !device.gpu)
+    GTEST_SKIP() << device.reason;
+}
+
+// Memory of one GPU is not taken on a thread that has gone on to another.
+TEST(Gpu, IsForTheThreadThatOpenedItLast) {
+  const kernels::GpuChoice first = kernels::open_gpu(0), second = kernels::open_gpu(1);
+  if (!second.gpu) GTEST_SKIP() << second.reason;
+  EXPECT_THROW(first.gpu->allocate(1024), std::logic_error);
+  second.gpu->release(second.gpu->allocate(1024));
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(AnyEngine);
